@@ -1,0 +1,69 @@
+# Memory Bound. `make help` lists the targets; each creates .venv and installs what it needs first.
+# Works with GNU make 3.81 (macOS) and later. PYTHON=python3.12 make test takes another interpreter.
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help book test check lint types notebooks lab bench stress constraints clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+
+# The stamp is named after what the environment depends on, not after file times: a clone, a checkout or a
+# touched file reuses the environment; a changed lock, another interpreter or a moved folder does not.
+KEY := $(shell { cat pyproject.toml constraints.txt; pwd; "$(PYTHON)" -VV; } | cksum | cut -d' ' -f1)
+INSTALLED := $(VENV)/installed-$(KEY)
+
+LESSONS := $(wildcard notebooks/*.ipynb)
+CODE := $(wildcard src tests tools training benchmarks notebooks)
+QUICK := -m "not slow and not stress"
+NBVAL := $(if $(LESSONS),--nbval --nbval-sanitize-with=tests/nbval_sanitize.cfg $(LESSONS))
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1	/' | expand -t 20
+
+$(INSTALLED): 
+	"$(PYTHON)" -m venv $(VENV)
+	rm -f $(VENV)/installed-*
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,labs,test,bench]"
+	@touch $@
+
+book: $(INSTALLED)  ## build the book into _build/html; lessons are executed, warnings are errors
+	$(PY) tools/build_book.py
+
+test: lint types book  ## verify everything: lint, types, book, all tests, every lesson's stored output, coverage
+	$(PY) -m pytest --cov --cov-fail-under=95 --cov-report=term-missing src tests $(NBVAL)
+
+check: lint types  ## the quick one: lint, types and unit tests
+	$(PY) -m pytest $(QUICK)
+
+lint: $(INSTALLED)  ## format and lint, and each lesson's .py and .ipynb agree
+	$(PY) -m ruff format --check $(CODE)
+	$(PY) -m ruff check $(CODE)
+	$(PY) tools/notebooks.py --check
+
+types: $(INSTALLED)
+	$(PY) -m mypy
+
+notebooks: $(INSTALLED)  ## write and execute each notebooks/<stem>.ipynb from its .py
+	$(PY) tools/notebooks.py
+
+lab: $(INSTALLED)  ## open JupyterLab on the lessons
+	$(PY) -m jupyter lab notebooks
+
+bench: $(INSTALLED)  ## run the benchmarks; each prints and stores its result records
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(PY) "$$script"; done
+
+stress: $(INSTALLED)  ## what make test samples, in full, and mutation testing of attention and cache
+	$(PY) tools/mutate.py src/teachkit/attention.py src/teachkit/cache.py --at-least 0.90
+	$(PY) -m pytest -m stress
+
+constraints: $(INSTALLED)  ## resolve constraints.txt anew from pyproject.toml
+	$(PY) -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+		--no-header --no-annotate --upgrade --output-file constraints.txt
+
+clean:  ## remove the environment, the built book and the caches; build/training stays
+	rm -rf $(VENV) _build build/book build/jupyter_cache dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
