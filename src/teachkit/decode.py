@@ -1,0 +1,186 @@
+"""Generation: one prefill over the prompt, then one token per step from the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from teachkit.cache import Cache, ContiguousCache
+from teachkit.measure import synchronise
+from teachkit.model import Decoder
+from teachkit.sampling import Sampler, greedy
+
+Finish = Literal["length", "context", "eos", "stop"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was generated, and how long it took.
+
+    text      of the new tokens; ends before the stop string or the end-of-text token
+    tokens    the new ids, the one that ended the text included
+    finish    why it ended: max_new_tokens ("length"), the model's context, end of text, a stop string
+    times_s   seconds from the call until each token was known
+    """
+
+    text: str
+    tokens: list[int]
+    finish: Finish
+    times_s: list[float] = field(repr=False)
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token: tokenizing, prefill and the first choice."""
+        return self.times_s[0]
+
+    @property
+    def tpot_s(self) -> float:
+        """Time per output token after the first: their mean; NaN when there is only one token."""
+        n = len(self.times_s) - 1
+        return (self.times_s[-1] - self.times_s[0]) / n if n else float("nan")
+
+
+def prefill(model: Decoder, cache: Cache, tokens: Sequence[int], *, chunk: int | None = None) -> Tensor:
+    """Put a prompt into an empty or filled cache of one row; logits (1, V) after its last token.
+
+    chunk  at most so many tokens per pass: bounds the memory of the scores, (H, chunk, S) per layer
+    """
+    size = chunk or len(tokens)
+    for start in range(0, len(tokens), size):
+        piece = torch.tensor([tokens[start : start + size]], device=_device(model))
+        logits = model(piece, cache=cache, last_only=True)
+    return logits[:, -1]
+
+
+def generate(
+    model: Decoder,
+    prompt: str | Sequence[int],
+    max_new_tokens: int = 64,
+    sampler: Sampler = greedy,
+    seed: int | None = None,
+    stop: str | Sequence[str] = (),
+    stream: Callable[[str], object] | None = None,
+    *,
+    cache: Cache | None = None,
+    prefill_chunk: int | None = None,
+) -> Generation:
+    """Continue a prompt.
+
+    prompt   text, or token ids; an empty text starts from the beginning-of-text token
+    sampler  see :mod:`teachkit.sampling`; ``seed`` makes its choices repeatable
+    stop     text ends before the first of these strings
+    stream   called with each new piece of text; the pieces join to ``Generation.text``
+    cache    an empty cache of one row to use; by default a contiguous one of just the right size
+    Raises   ValueError: an empty prompt without such a token, a prompt longer than the context, no
+             tokenizer for a text, max_new_tokens below 1, an empty stop string, non-finite logits
+    """
+    started = time.perf_counter()
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
+    if "" in stops:
+        raise ValueError("stop: expected non-empty strings, got ''")
+    ids = _prompt_ids(model, prompt, needs_text=bool(stops) or stream is not None)
+    room = model.config.context - len(ids)
+    if room < 1:
+        raise ValueError(
+            f"prompt: expected fewer than {model.config.context} tokens (the model's context), got {len(ids)}"
+        )
+    budget = min(max_new_tokens, room)
+    if cache is None:
+        weight = model.embedding.weight
+        cache = ContiguousCache(model.config, 1, len(ids) + budget, dtype=weight.dtype, device=weight.device)
+    generator = torch.Generator(_device(model)).manual_seed(seed) if seed is not None else None
+
+    tokens: list[int] = []
+    times_s: list[float] = []
+    finish: Finish = "length" if budget == max_new_tokens else "context"
+
+    def until_end() -> Iterator[int]:
+        nonlocal finish
+        for token in _steps(model, cache, ids, budget, sampler, generator, prefill_chunk):
+            tokens.append(token)
+            times_s.append(time.perf_counter() - started)
+            if token in model.config.eos_token_ids:
+                finish = "eos"
+                return
+            yield token
+
+    text = ""
+    if model.tokenizer is None:
+        list(until_end())
+    else:
+        for piece, stopped in _until_stop(model.tokenizer.stream(until_end()), stops):
+            text += piece
+            if stopped:
+                finish = "stop"
+            if piece and stream is not None:
+                stream(piece)
+    return Generation(text, tokens, finish, times_s)
+
+
+@torch.inference_mode()
+def _steps(
+    model: Decoder,
+    cache: Cache,
+    ids: list[int],
+    budget: int,
+    sampler: Sampler,
+    generator: torch.Generator | None,
+    chunk: int | None,
+) -> Iterator[int]:
+    """The loop itself: prefill, then feed each chosen token back."""
+    logits = prefill(model, cache, ids, chunk=chunk)
+    for n in range(budget):
+        _require_finite(logits)
+        token = sampler(logits, generator)
+        synchronise(token.device)
+        yield int(token)
+        if n + 1 < budget:
+            logits = model(token[:, None], cache=cache)[:, -1]
+
+
+def _until_stop(pieces: Iterator[str], stops: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Pass text on until a stop string appears; hold back what may be the beginning of one."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        found = [at for at in (held.find(s) for s in stops) if at >= 0]
+        if found:
+            yield held[: min(found)], True
+            return
+        keep = max((n for s in stops for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
+        yield held[: len(held) - keep], False
+        held = held[len(held) - keep :]
+    yield held, False
+
+
+def _prompt_ids(model: Decoder, prompt: str | Sequence[int], *, needs_text: bool) -> list[int]:
+    if model.tokenizer is None and (needs_text or isinstance(prompt, str)):
+        raise ValueError("prompt, stop, stream: expected token ids and neither stop nor stream: no tokenizer")
+    if not isinstance(prompt, str):
+        ids = [int(i) for i in prompt]
+    else:
+        assert model.tokenizer is not None
+        ids = model.tokenizer.encode(prompt)
+        if not ids and model.tokenizer.bos is not None:
+            ids = [model.tokenizer.bos]
+    if not ids:
+        raise ValueError("prompt: expected at least one token, got none")
+    return ids
+
+
+def _require_finite(logits: Tensor) -> None:
+    if not torch.isfinite(logits).all():
+        raise ValueError(
+            "logits: expected finite numbers, got NaN or infinity; are the weights damaged, or is fp16 too narrow?"
+        )
+
+
+def _device(model: Decoder) -> torch.device:
+    return model.embedding.weight.device

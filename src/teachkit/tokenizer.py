@@ -1,0 +1,73 @@
+"""Text to token ids and back, on the `tokenizers` library; decoding a stream never splits a character."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+
+class Tokenizer:
+    """The tokenizer of a checkpoint folder (``tokenizer.json``).
+
+    Raises  FileNotFoundError, ValueError: a file that is no tokenizer
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        path = Path(folder) / "tokenizer.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected the checkpoint's tokenizer, not found")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for a malformed file
+            raise ValueError(f"{path}: not a tokenizer ({error})") from error
+        self.bos = self._special(folder, "bos_token")
+        self.eos = self._special(folder, "eos_token")
+
+    def _special(self, folder: str | Path, name: str) -> int | None:
+        path = Path(folder) / "tokenizer_config.json"
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        token = settings.get(name)
+        content = token.get("content") if isinstance(token, dict) else token
+        return None if content is None else self._tokenizer.token_to_id(content)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of ``text``; with ``special``, also what the checkpoint puts around a text (often a BOS)."""
+        return self._tokenizer.encode(text, add_special_tokens=special).ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids``, special tokens left out; bytes that form no character become U+FFFD."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def pieces(self, text: str) -> list[str]:
+        """``text`` cut where its tokens are: what each token covers."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return [text[start:end] for start, end in offsets]
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Text as it becomes certain, token by token; the pieces join to ``decode(ids)``.
+
+        A token may end within a character, and its text may depend on the token before it. So each
+        new piece is decoded together with the previous one, and kept back while it ends in U+FFFD;
+        what is left at the end comes out as it is.
+        """
+        before: list[int] = []  # decoded already, kept as context
+        waiting: list[int] = []
+        for token in ids:
+            waiting.append(token)
+            piece = self._after(before, waiting)
+            if piece and not piece.endswith("\ufffd"):
+                yield piece
+                before, waiting = waiting, []
+        if rest := self._after(before, waiting):
+            yield rest
+
+    def _after(self, before: list[int], new: list[int]) -> str:
+        return self.decode(before + new)[len(self.decode(before)) :]

@@ -1,0 +1,91 @@
+"""Write a training state as a Hugging Face folder, with manifest and held-out text.
+
+    python training/export.py --state build/training/state.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import bpe
+import corpus
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from teachkit.config import ModelConfig
+from teachkit.weights import sources_of
+
+BUNDLED = Path(__file__).parents[1] / "src/teachkit/checkpoints/bundled"
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 4096,
+    "hidden_size": 256,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "intermediate_size": 704,
+    "max_position_embeddings": 1024,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "dtype": "bfloat16",
+}
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": bpe.SEPARATOR,
+    "eos_token": bpe.SEPARATOR,
+    "clean_up_tokenization_spaces": False,
+    "model_max_length": CONFIG["max_position_embeddings"],
+}
+
+
+def to_hugging_face(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our names to theirs, in bf16; every tensor of ours is used, none twice."""
+    theirs = {source.name: state.pop(source.ours[0]) for source in sources_of(config, "model.")}
+    assert not state, f"left over: {sorted(state)}"
+    return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in theirs.items()}
+
+
+def write_folder(state: dict[str, Tensor], tokenizer: Path, folder: Path) -> None:
+    """config.json, model.safetensors, tokenizer.json, tokenizer_config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = ModelConfig.from_hugging_face(CONFIG)
+    save_file(to_hugging_face(state, config), folder / "model.safetensors", metadata={"format": "pt"})
+    for name, content in (("config.json", CONFIG), ("tokenizer_config.json", TOKENIZER_CONFIG)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    shutil.copy(tokenizer, folder / "tokenizer.json")
+
+
+def write_heldout(folder: Path) -> None:
+    """The held-out files in one JSON (path: text), with the manifest of the whole corpus beside it."""
+    files = corpus.collect()
+    held = {source.path: text for source, text in files if source.split == "heldout"}
+    (folder / "heldout.json").write_text(json.dumps(held, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    corpus.write_manifest(files, folder / "manifest.json", f"CPython {platform.python_version()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, default=Path("build/training/state.pt"))
+    parser.add_argument("--out", type=Path, default=BUNDLED)
+    args = parser.parse_args()
+    state = torch.load(args.state, weights_only=True)["model"]
+    write_folder(state, args.state.parent / "tokenizer.json", args.out)
+    write_heldout(args.out)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()
