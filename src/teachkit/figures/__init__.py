@@ -1,0 +1,35 @@
+"""Figures for notebooks and the book: interactive ones with a static twin, and plots in light and dark.
+
+    from teachkit import figures
+
+    figures.attention_explorer(tokens, attention)    # tokens: S strings; attention (L, H, S, S)
+    figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
+    figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
+    with figures.style("dark"): ...    # the house matplotlib style by itself
+    figures.use_style()                # the same for the rest of the session (light)
+    figures.colours()["accent"]        # palette of the style in force, for use inside draw()
+
+Each of the first three returns a `Figure`; make it the last expression of a cell. It displays as HTML that
+needs no server, no network and no kernel. Without scripts, in print and in an untrusted notebook, the static
+twin shows.
+
+Writing a new figure: `<name>.js` is a classic script (no modules, no fetch: `file://` must work) that sets
+`window.teachkitFigures["<name>"] = { render(element, data) }`; `<name>.css` beside it is optional. `data` is
+whatever JSON can say; floats are rounded, so that a page does not change with the CPU that made it.
+"""
+
+from teachkit.figures.attention_explorer import attention_explorer, visible
+from teachkit.figures.html import Figure, show, static
+from teachkit.figures.plots import PALETTE, colours, style, use_style
+
+__all__ = [
+    "PALETTE",
+    "Figure",
+    "attention_explorer",
+    "colours",
+    "show",
+    "static",
+    "style",
+    "use_style",
+    "visible",
+]
