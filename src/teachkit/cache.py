@@ -9,7 +9,7 @@ storage can change (contiguous, rolling, quantized, paged) without a change in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ class CacheFull(ValueError):
     """The new tokens do not fit; the cache is as it was."""
 
 
+@runtime_checkable
 class LayerView(Protocol):
     """One layer's access to the cache, within one step."""
 
@@ -38,6 +39,7 @@ class LayerView(Protocol):
         ...
 
 
+@runtime_checkable
 class Step(Protocol):
     """The plan of one forward pass over (B, T) tokens, right-padded where rows have fewer than T."""
 
@@ -56,6 +58,7 @@ class Step(Protocol):
         ...
 
 
+@runtime_checkable
 class Cache(Protocol):
     """Memory of keys and values for a fixed number of rows."""
 

@@ -5,13 +5,14 @@ A sampler is a function ``(logits (B, V), generator) -> tokens (B,)``.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Chooses one token per row. ``generator`` makes the choice repeatable; greedy ignores it."""
 
