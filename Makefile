@@ -1,11 +1,14 @@
 # Memory Bound. `make help` lists the targets; each creates .venv and installs what it needs first.
-# Works with GNU make 3.81 (macOS) and later. PYTHON=python3.12 make test takes another interpreter.
+# Works with GNU make 3.81 (macOS) and later. Variables:
+#   PYTHON=python3.12   another interpreter
+#   INSTALLER=uv        install with uv, which takes PyTorch's CPU build where there is no GPU
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help book test check lint types notebooks lab bench stress constraints clean
 
 PYTHON ?= python3
+INSTALLER ?= pip
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY := $(BIN)/python
@@ -15,6 +18,10 @@ PY := $(BIN)/python
 KEY := $(shell { cat pyproject.toml constraints.txt; pwd; "$(PYTHON)" -VV; } | cksum | cut -d' ' -f1)
 INSTALLED := $(VENV)/installed-$(KEY)
 
+INSTALL_pip := $(PY) -m pip install --quiet --disable-pip-version-check
+INSTALL_uv := $(PY) -m pip install --quiet --disable-pip-version-check uv && \
+	$(PY) -m uv pip install --quiet --python $(PY) --torch-backend=auto
+
 LESSONS := $(wildcard notebooks/*.ipynb)
 CODE := $(wildcard src tests tools training benchmarks notebooks)
 QUICK := -m "not slow and not stress"
@@ -23,10 +30,10 @@ NBVAL := $(if $(LESSONS),--nbval --nbval-sanitize-with=tests/nbval_sanitize.cfg 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1	/' | expand -t 20
 
-$(INSTALLED): 
+$(INSTALLED):
 	"$(PYTHON)" -m venv $(VENV)
 	rm -f $(VENV)/installed-*
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[book,labs,test,bench]"
+	$(INSTALL_$(INSTALLER)) -c constraints.txt -e ".[book,labs,test,bench]"
 	@touch $@
 
 book: $(INSTALLED)  ## build the book into _build/html; lessons are executed, warnings are errors
@@ -61,7 +68,7 @@ stress: $(INSTALLED)  ## what make test samples, in full, and mutation testing o
 
 constraints: $(INSTALLED)  ## resolve constraints.txt anew from pyproject.toml
 	$(PY) -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
 		--no-header --no-annotate --upgrade --output-file constraints.txt
 
 clean:  ## remove the environment, the built book and the caches; build/training stays
