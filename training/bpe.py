@@ -1,11 +1,12 @@
 """Train the byte-level BPE tokenizer of the bundled checkpoint.
 
-    python training/bpe.py --out build/training/tokenizer.json
+python training/bpe.py --out build/training
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import corpus
@@ -44,13 +45,27 @@ def train(texts: list[str], vocab_size: int = 4096) -> Tokenizer:
     return tokenizer
 
 
+def save(tokenizer: Tokenizer, folder: Path, context: int = 1024) -> None:
+    """tokenizer.json, and the tokenizer_config.json that transformers wants beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SEPARATOR,
+        "eos_token": SEPARATOR,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": context,
+    }
+    text = json.dumps(settings, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("build/training/tokenizer.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/training"))
     out = parser.parse_args().out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    train(corpus.texts(corpus.collect(), "train")).save(str(out))
-    print(out)
+    save(train(corpus.texts(corpus.collect(), "train")), out)
+    print(out / "tokenizer.json")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ class SourceFile:
     split: Split
 
 
+def stdlib() -> Path:
+    """The folder of this Python's standard library."""
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
 def is_test(path: str) -> bool:
     """Whether a relative posix path belongs to the library's own tests."""
     return any(part in TEST_FOLDERS or part.startswith("test_") for part in path.split("/"))
@@ -44,7 +49,7 @@ def split_of(path: str) -> Split:
 
 def collect(root: Path | None = None) -> list[tuple[SourceFile, str]]:
     """Every file of the corpus with its text, sorted by path."""
-    root = root or Path(sysconfig.get_paths()["stdlib"])
+    root = root or stdlib()
     found = []
     for file in sorted(root.rglob("*.py"), key=lambda f: f.relative_to(root).as_posix()):
         path = file.relative_to(root).as_posix()

@@ -1,6 +1,6 @@
 """Write a training state as a Hugging Face folder, with manifest and held-out text.
 
-    python training/export.py --state build/training/state.pt
+python training/export.py --state build/training/state.pt
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import platform
 import shutil
 from pathlib import Path
 
-import bpe
 import corpus
 import torch
 from safetensors.torch import save_file
@@ -42,13 +41,6 @@ CONFIG = {
     "eos_token_id": 0,
     "dtype": "bfloat16",
 }
-TOKENIZER_CONFIG = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "bos_token": bpe.SEPARATOR,
-    "eos_token": bpe.SEPARATOR,
-    "clean_up_tokenization_spaces": False,
-    "model_max_length": CONFIG["max_position_embeddings"],
-}
 
 
 def to_hugging_face(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -58,21 +50,24 @@ def to_hugging_face(state: dict[str, Tensor], config: ModelConfig) -> dict[str, 
     return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in theirs.items()}
 
 
-def write_folder(state: dict[str, Tensor], tokenizer: Path, folder: Path) -> None:
+def write_folder(state: dict[str, Tensor], trained: Path, folder: Path) -> None:
     """config.json, model.safetensors, tokenizer.json, tokenizer_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     config = ModelConfig.from_hugging_face(CONFIG)
     save_file(to_hugging_face(state, config), folder / "model.safetensors", metadata={"format": "pt"})
-    for name, content in (("config.json", CONFIG), ("tokenizer_config.json", TOKENIZER_CONFIG)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    shutil.copy(tokenizer, folder / "tokenizer.json")
+    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(trained / name, folder / name)
 
 
 def write_heldout(folder: Path) -> None:
-    """The held-out files in one JSON (path: text), with the manifest of the whole corpus beside it."""
+    """The held-out files in one JSON (path: text), their licence, and the manifest of the whole corpus."""
     files = corpus.collect()
     held = {source.path: text for source, text in files if source.split == "heldout"}
-    (folder / "heldout.json").write_text(json.dumps(held, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "heldout.json").write_text(
+        json.dumps(held, indent=0, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    shutil.copy(corpus.stdlib() / "LICENSE.txt", folder / "LICENSE-PSF.txt")
     corpus.write_manifest(files, folder / "manifest.json", f"CPython {platform.python_version()}")
 
 
@@ -82,7 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=BUNDLED)
     args = parser.parse_args()
     state = torch.load(args.state, weights_only=True)["model"]
-    write_folder(state, args.state.parent / "tokenizer.json", args.out)
+    write_folder(state, args.state.parent, args.out)
     write_heldout(args.out)
     print(args.out)
 

@@ -1,198 +1,201 @@
-"""Train the bundled checkpoint: resumable, seeded, logged.
+"""Train the bundled checkpoint on two CPU cores, in about two hours: resumable, seeded, logged.
 
-    python training/train.py --steps 3600 --out build/training
+    python training/bpe.py
+    python training/train.py --steps 2900        # stop it at any time; the same command resumes
+    python training/export.py                    # writes the folder that the package ships
+
+In the output folder: ``state.pt`` (to resume from), ``log.jsonl`` (loss, rate, held-out bits per byte),
+``curve.svg``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import corpus
-import numpy as np
 import torch
 import torch.nn.functional as F
+from data import TOKENS_PER_STEP, Batches, encode
+from export import CONFIG
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-C, L, H, HKV, FF, V, D = 256, 6, 4, 2, 704, 4096, 64
-CONTEXT, TOKENS_PER_STEP = 1024, 8192
+from teachkit.cache import LayerView, UncachedStep
+from teachkit.config import ModelConfig
+from teachkit.evaluate import bits_per_byte
+from teachkit.model import Decoder
+from teachkit.tokenizer import Tokenizer as TeachkitTokenizer
+
+WARMUP_STEPS = 100
+SAVE_EVERY, LOG_EVERY, SCORE_EVERY = 100, 20, 400
+LossOf = Callable[[Tensor, Tensor], Tensor]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+class FusedStep(UncachedStep):
+    """Attention by PyTorch's fused kernel: the same result as ours, and faster to differentiate."""
+
+    def layer(self, index: int) -> LayerView:
+        return _FusedLayer()
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn_norm = nn.RMSNorm(C, eps=1e-5)
-        self.mlp_norm = nn.RMSNorm(C, eps=1e-5)
-        self.q = nn.Linear(C, H * D, bias=False)
-        self.k = nn.Linear(C, HKV * D, bias=False)
-        self.v = nn.Linear(C, HKV * D, bias=False)
-        self.o = nn.Linear(H * D, C, bias=False)
-        self.gate = nn.Linear(C, FF, bias=False)
-        self.up = nn.Linear(C, FF, bias=False)
-        self.down = nn.Linear(FF, C, bias=False)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        B, T, _ = x.shape
-        h = self.attn_norm(x)
-        q = rotate(self.q(h).view(B, T, H, D).transpose(1, 2), cos, sin)
-        k = rotate(self.k(h).view(B, T, HKV, D).transpose(1, 2), cos, sin)
-        v = self.v(h).view(B, T, HKV, D).transpose(1, 2)
-        k, v = (t.repeat_interleave(H // HKV, 1) for t in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.o(out.transpose(1, 2).reshape(B, T, H * D))
-        h = self.mlp_norm(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+class _FusedLayer:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(V, C)
-        self.blocks = nn.ModuleList(Block() for _ in range(L))
-        self.norm = nn.RMSNorm(C, eps=1e-5)
-        angle = torch.arange(CONTEXT)[:, None] / 10000 ** (torch.arange(0, D, 2) / D)
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                nn.init.normal_(p, std=0.02)
-            if name.endswith(("o.weight", "down.weight")):
-                nn.init.zeros_(p)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        T = x.shape[1]
-        cos, sin = self.cos[:T].bfloat16(), self.sin[:T].bfloat16()
-        h = self.embedding(x)
-        for block in self.blocks:
-            h = block(h, cos, sin)
-        logits = F.linear(self.norm(h), self.embedding.weight)
-        return F.cross_entropy(logits.view(-1, V).float(), y.reshape(-1), reduction="none", ignore_index=-1)
+def initialise(model: Decoder) -> None:
+    """Normal weights of 0.02; the matrices that write to the residual stream start at zero."""
+    for name, p in model.named_parameters():
+        if name.endswith(("attention.o.weight", "mlp.down.weight")):
+            nn.init.zeros_(p)
+        elif p.ndim == 2:
+            nn.init.normal_(p, std=0.02)
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
-    return [np.array([0, *e.ids], dtype=np.int64) for e in tokenizer.encode_batch(texts)]
+def optimisers(model: Decoder, lr_muon: float, lr_adam: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks (Jordan et al. 2024), AdamW for the embedding and the norms."""
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    rest = [model.embedding.weight, *(p for p in model.parameters() if p.ndim == 1)]
+    return [
+        torch.optim.Muon(matrices, lr=lr_muon, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=lr_adam, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
 
 
-class Batches:
-    """Every epoch: files in a new order, cut into rows of CONTEXT + 1, rows in a new order."""
+def schedule(step: int, steps: int, decay: float) -> float:
+    """Factor of the learning rate: warm up, hold, fall linearly to zero over the last part of the run.
 
-    def __init__(self, files: list[np.ndarray], seed: int) -> None:
-        self.files, self.seed, self.epoch = files, seed, -1
-        self.rows_per_epoch = sum(map(len, files)) // CONTEXT - 1
-
-    def __call__(self, step: int, length: int) -> tuple[Tensor, Tensor]:
-        n = TOKENS_PER_STEP // CONTEXT
-        per_epoch = self.rows_per_epoch // n
-        epoch, i = divmod(step, per_epoch)
-        if epoch != self.epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            self.stream = np.concatenate([self.files[j] for j in rng.permutation(len(self.files))])
-            self.order, self.epoch = rng.permutation(self.rows_per_epoch), epoch
-        starts = self.order[i * n : (i + 1) * n] * CONTEXT
-        rows = torch.from_numpy(np.stack([self.stream[s : s + CONTEXT + 1] for s in starts]))
-        return rows[:, :-1].reshape(-1, length), rows[:, 1:].reshape(-1, length)
+    Why  until the fall begins the rate does not depend on ``steps``: the length can be set late
+    """
+    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (steps * decay))
 
 
-@torch.no_grad()
-def bits_per_byte(model: nn.Module, files: list[np.ndarray], n_bytes: int) -> float:
-    nats, rows = 0.0, []
-    for tokens in files:
-        tokens = np.append(tokens, 0)  # the last 0 only pads; the separator is first
-        for s in range(0, len(tokens) - 2, 512):
-            row = tokens[s : min(s + 513, len(tokens) - 1)]
-            rows.append(np.pad(row, (0, 513 - len(row)), constant_values=-1))
-    for i in range(0, len(rows), 16):
-        b = torch.from_numpy(np.stack(rows[i : i + 16]))
+def loss_function(model: Decoder, *, compiled: bool) -> LossOf:
+    """Mean cross-entropy in nats per token, forward in bf16."""
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            nats += model(b[:, :-1].clamp_min(0), b[:, 1:]).double().sum().item()
-    return nats / math.log(2) / n_bytes
+            x = model.hidden(inputs, FusedStep(model.config, inputs))
+            logits = model.project(model.norm(x))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    return torch.compile(loss_of, dynamic=False) if compiled else loss_of
 
 
-def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
-    """Warm up, hold, then fall linearly to zero over the last part."""
-    return min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / (steps * decay)))
+class Run:
+    """The state of a run: what is saved, and what a resumed run starts from."""
+
+    def __init__(self, model: Decoder, opts: list[torch.optim.Optimizer], file: Path) -> None:
+        self.model, self.opts, self.file, self.step = model, opts, file, 0
+        self.base_lr = [o.param_groups[0]["lr"] for o in opts]
+        if file.exists():
+            state = torch.load(file, weights_only=True)
+            model.load_state_dict(state["model"])
+            for o, saved in zip(opts, state["opts"], strict=True):
+                o.load_state_dict(saved)
+            self.step = state["step"]
+
+    def save(self) -> None:
+        """Whole or not at all: a run that is killed here resumes from the state before."""
+        part = self.file.with_suffix(".part")
+        opts = [o.state_dict() for o in self.opts]
+        torch.save({"model": self.model.state_dict(), "opts": opts, "step": self.step}, part)
+        os.replace(part, self.file)
+
+    def update(self, loss_of: LossOf, batch: tuple[Tensor, Tensor], factor: float) -> float:
+        loss = loss_of(*batch)
+        loss.backward()
+        for o, lr in zip(self.opts, self.base_lr, strict=True):
+            o.param_groups[0]["lr"] = lr * factor
+            o.step()
+            o.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.item()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3600)
+def draw_curve(log: Path, to: Path) -> None:
+    """Training loss and held-out bits per byte over the tokens seen."""
+    import matplotlib.pyplot as plt
+
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure, left = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    left.plot([r["step"] * TOKENS_PER_STEP / 1e6 for r in rows], [r["loss"] for r in rows], color="0.6")
+    left.set(xlabel="million tokens seen", ylabel="training loss, nats per token (grey)")
+    scored = [r for r in rows if "bits_per_byte" in r]
+    right = left.twinx()
+    right.plot(
+        [r["step"] * TOKENS_PER_STEP / 1e6 for r in scored], [r["bits_per_byte"] for r in scored], "o-"
+    )
+    right.set(ylabel="held-out bits per byte (blue)")
+    figure.savefig(to, metadata={"Date": None})
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=2900, help=f"of {TOKENS_PER_STEP} tokens")
     parser.add_argument("--out", type=Path, default=Path("build/training"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr-muon", type=float, default=5e-3)
     parser.add_argument("--lr-adam", type=float, default=3e-3)
-    parser.add_argument("--decay", type=float, default=0.6)
-    parser.add_argument("--long", type=float, default=0.85)
-    parser.add_argument("--stop", type=int, default=10**9)
-    parser.add_argument("--eager", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("--decay", type=float, default=0.6, help="share of the run in which the rate falls")
+    parser.add_argument("--long", type=float, default=0.85, help="rows of 512 until here, then of 1024")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
     torch.manual_seed(args.seed)
+    folder, log = args.out, args.out / "log.jsonl"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     files = corpus.collect()
-    tokenizer = Tokenizer.from_file(str(args.out / "tokenizer.json"))
-    train_files = encode(tokenizer, corpus.texts(files, "train"))
-    held_texts = corpus.texts(files, "heldout")
-    held = encode(tokenizer, held_texts)
-    held_bytes = sum(len(t.encode()) for t in held_texts)
-    batches = Batches(train_files, args.seed)
-    print("train tokens", sum(map(len, train_files)), "held", sum(map(len, held)), held_bytes, flush=True)
+    batches = Batches(encode(tokenizer, corpus.texts(files, "train")), args.seed)
+    heldout = corpus.texts(files, "heldout")
 
-    model = Model()
-    print("parameters", sum(p.numel() for p in model.parameters()))
-    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-    rest = [model.embedding.weight, *(p for p in model.parameters() if p.ndim == 1)]
-    opts = [
-        torch.optim.Muon(matrices, lr=args.lr_muon, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=args.lr_adam, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
-    base = [o.param_groups[0]["lr"] for o in opts]
-    start, state_file = 0, args.out / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        for o, s in zip(opts, state["opts"], strict=True):
-            o.load_state_dict(s)
-        start = state["step"]
-    compiled = model if args.eager else torch.compile(model, dynamic=False)
-    log = (args.out / "log.jsonl").open("a")
+    model = Decoder(ModelConfig.from_hugging_face(CONFIG))
+    initialise(model)
+    run = Run(model, optimisers(model, args.lr_muon, args.lr_adam), folder / "state.pt")
+    loss_of = loss_function(model, compiled=not args.eager)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step} of {args.steps}")
 
-    def save(step: int) -> None:
-        tmp = state_file.with_suffix(".tmp")
-        torch.save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step}, tmp)
-        os.replace(tmp, state_file)
+    losses: list[float] = []
+    started, first = time.perf_counter(), run.step
+    while run.step < args.steps:
+        length = 512 if run.step < args.long * args.steps else 1024
+        factor = schedule(run.step, args.steps, args.decay)
+        losses.append(run.update(loss_of, batches(run.step, length), factor))
+        done = run.step == args.steps
+        if run.step % LOG_EVERY == 0 or done:
+            row = {
+                "step": run.step,
+                "loss": round(sum(losses) / len(losses), 4),
+                "lr_factor": round(factor, 4),
+            }
+            losses.clear()
+            if run.step % SCORE_EVERY == 0 or done:
+                row["bits_per_byte"] = round(score(model, folder, heldout), 4)
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            left_s = (time.perf_counter() - started) / (run.step - first) * (args.steps - run.step)
+            print(row, f"{left_s / 60:.0f} min left", flush=True)
+        if run.step % SAVE_EVERY == 0 or done:
+            run.save()
+    draw_curve(log, folder / "curve.svg")
 
-    t0, running = time.time(), []
-    for step in range(start, min(args.steps, args.stop)):
-        factor = schedule(step, args.steps, 100, args.decay)
-        for o, b in zip(opts, base, strict=True):
-            o.param_groups[0]["lr"] = b * factor
-        x, y = batches(step, 512 if step < args.long * args.steps else 1024)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = compiled(x, y).mean()
-        loss.backward()
-        for o in opts:
-            o.step()
-            o.zero_grad(set_to_none=True)
-        running.append(loss.item())
-        if (step + 1) % 20 == 0:
-            row = {"step": step + 1, "loss": round(sum(running) / len(running), 4), "lr": round(factor, 4), "s": round(time.time() - t0, 1)}
-            running = []
-            if (step + 1) % 400 == 0 or step + 1 == args.steps:
-                row["bits_per_byte"] = round(bits_per_byte(compiled, held, held_bytes), 4)
-            print(row, flush=True)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-        if (step + 1) % 100 == 0 or step + 1 == args.steps:
-            save(step + 1)
+
+def score(model: Decoder, folder: Path, heldout: list[str]) -> float:
+    """Held-out bits per byte as the package computes it, in bf16 for speed."""
+    model.tokenizer = model.tokenizer or TeachkitTokenizer(folder)
+    with torch.autocast("cpu", torch.bfloat16):
+        return bits_per_byte(model, heldout)
 
 
 if __name__ == "__main__":

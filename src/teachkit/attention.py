@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def visible(n_queries: int, n_keys: int, *, window: int | None = None, device: torch.device | str = "cpu") -> Bool[Tensor, "T S"]:
+def visible(
+    n_queries: int, n_keys: int, *, window: int | None = None, device: torch.device | str = "cpu"
+) -> Bool[Tensor, "T S"]:
     """The causal mask, aligned to the bottom right: the last query sees the last key.
 
     Query i stands at position S - T + i and sees key j iff j <= S - T + i; with ``window`` W also only
@@ -34,7 +36,7 @@ def scaled_dot_product_attention(
     k: Float[Tensor, "B Hkv S D"],
     v: Float[Tensor, "B Hkv S Dv"],
     *,
-    mask: Bool[Tensor, "..."] | None = None,
+    mask: Bool[Tensor, ...] | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
@@ -48,8 +50,8 @@ def scaled_dot_product_attention(
     Raises  ValueError: shapes that do not fit, a window without causal
     Note    a row whose mask is all False gives zeros, where a plain softmax gives NaN
     """
-    if v.shape[:3] != k.shape[:3]:
-        raise ValueError(f"v: expected (B, Hkv, S) as k has, {tuple(k.shape[:3])}; got {tuple(v.shape[:3])}")
+    if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
+        raise ValueError(f"v: expected (B, Hkv, S) as k has, {tuple(k.shape[:3])}, and Dv; got {tuple(v.shape)}")
     probs = attention_probs(q, k, mask=mask, causal=causal, window=window, scale=scale).to(v.dtype)
     (B, H, T, S), Hkv = probs.shape, v.shape[1]
     return (probs.view(B, Hkv, H // Hkv * T, S) @ v).view(B, H, T, v.shape[3])
@@ -59,7 +61,7 @@ def attention_probs(
     q: Float[Tensor, "B H T D"],
     k: Float[Tensor, "B Hkv S D"],
     *,
-    mask: Bool[Tensor, "..."] | None = None,
+    mask: Bool[Tensor, ...] | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
@@ -70,6 +72,7 @@ def attention_probs(
     if window is not None and not causal:
         raise ValueError("window: expected together with causal=True")
     (B, H, T, D), (_, Hkv, S, _) = q.shape, k.shape
+    _require_mask(mask, (B, H, T, S))
     scale = D**-0.5 if scale is None else scale
     # The G query heads that share a key head are stacked along T: one matrix product then reads each
     # key once for all of them, which is what grouped-query attention is for.
@@ -82,7 +85,7 @@ def attention_probs(
     return _softmax(scores, mask)
 
 
-def _softmax(scores: Float[Tensor, "B H T S"], mask: Bool[Tensor, "..."] | None) -> Float[Tensor, "B H T S"]:
+def _softmax(scores: Float[Tensor, "B H T S"], mask: Bool[Tensor, ...] | None) -> Float[Tensor, "B H T S"]:
     """Softmax over the keys in at least fp32; zeros where nothing may be seen."""
     scores = scores if scores.dtype == torch.float64 else scores.float()
     if mask is None:
@@ -93,13 +96,26 @@ def _softmax(scores: Float[Tensor, "B H T S"], mask: Bool[Tensor, "..."] | None)
 
 def _require_shapes(q: Tensor, k: Tensor) -> None:
     if q.ndim != 4 or k.ndim != 4:
-        raise ValueError(f"q, k: expected (batch, heads, tokens, head_dim); got {tuple(q.shape)} and {tuple(k.shape)}")
+        raise ValueError(
+            f"q, k: expected (batch, heads, tokens, head_dim); got {tuple(q.shape)} and {tuple(k.shape)}"
+        )
     if (q.shape[0], q.shape[3]) != (k.shape[0], k.shape[3]):
         raise ValueError(
-            f"k: expected batch {q.shape[0]} and head_dim {q.shape[3]}, as q has; got {k.shape[0]} and {k.shape[3]}"
+            f"k: expected batch {q.shape[0]} and head_dim {q.shape[3]}, as q has; "
+            f"got {k.shape[0]} and {k.shape[3]}"
         )
     if q.shape[1] % k.shape[1]:
-        raise ValueError(f"q: expected a multiple of the {k.shape[1]} key/value heads, got {q.shape[1]} heads")
+        raise ValueError(
+            f"q: expected a multiple of the {k.shape[1]} key/value heads, got {q.shape[1]} heads"
+        )
+
+
+def _require_mask(mask: Tensor | None, shape: tuple[int, int, int, int]) -> None:
+    if mask is None:
+        return
+    fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in zip(mask.shape[::-1], shape[::-1], strict=False))
+    if mask.dtype != torch.bool or not fits:
+        raise ValueError(f"mask: expected bool, broadcast to {shape}; got {mask.dtype} {tuple(mask.shape)}")
 
 
 def _require_window(window: int | None) -> None:

@@ -63,7 +63,7 @@ class Cache(Protocol):
     """Memory of keys and values for a fixed number of rows."""
 
     @property
-    def lengths(self) -> Int[Tensor, "B"]:
+    def lengths(self) -> Int[Tensor, B]:
         """Tokens held, per row."""
         ...
 
@@ -77,7 +77,7 @@ class Cache(Protocol):
         """Bytes allocated for keys and values."""
         ...
 
-    def plan(self, n_new: Sequence[int] | Int[Tensor, "B"]) -> Step:
+    def plan(self, n_new: Sequence[int] | Int[Tensor, B]) -> Step:
         """Reserve room for n_new tokens per row. Raises CacheFull, and then changes nothing."""
         ...
 
@@ -139,7 +139,7 @@ class ContiguousCache:
         self._lengths = [0] * batch  # plain integers: planning must not wait for a device
 
     @property
-    def lengths(self) -> Int[Tensor, "B"]:
+    def lengths(self) -> Int[Tensor, B]:
         return torch.tensor(self._lengths, device=self.k.device)
 
     @property
@@ -150,7 +150,7 @@ class ContiguousCache:
     def nbytes(self) -> int:
         return self.k.nbytes + self.v.nbytes
 
-    def plan(self, n_new: Sequence[int] | Int[Tensor, "B"]) -> ContiguousStep:
+    def plan(self, n_new: Sequence[int] | Int[Tensor, B]) -> ContiguousStep:
         """Reserve the next n_new positions of each row. Raises CacheFull (nothing changes), ValueError."""
         counts = [int(n) for n in n_new]
         if len(counts) != len(self._lengths) or min(counts) < 0 or max(counts) < 1:

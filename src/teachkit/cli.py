@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -22,15 +23,19 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit code 0: done, 1: the input was at fault (the message says how), 2: usage."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model may write what a narrow encoding cannot
     try:
         return int(args.run(args))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"teachkit: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print("teachkit:", " ".join(str(error).split()), file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="teachkit", description="LLM inference in small files, on real weights.")
+    parser = argparse.ArgumentParser(
+        prog="teachkit", description="LLM inference in small files, on real weights."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--model", default="bundled", help="'bundled', a folder, or org/name on the hub")
@@ -74,7 +79,9 @@ def _generate(args: argparse.Namespace) -> int:
     made = generate(
         model, args.prompt, args.max_new_tokens, chosen, args.seed, args.stop, None if quiet else show
     )
-    print(json.dumps(_speed(made) | {"text": made.text, "tokens": made.tokens}) if quiet else _speed_line(made))
+    print(
+        json.dumps(_speed(made) | {"text": made.text, "tokens": made.tokens}) if quiet else _speed_line(made)
+    )
     return 0
 
 

@@ -89,8 +89,9 @@ class ModelConfig:
             if not getattr(self, name):
                 object.__setattr__(self, name, derived)
         for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a positive integer, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name}: expected a positive integer, got {value!r}")
         if not self.head_dim:
             if self.d_model % self.n_heads:
                 raise ConfigError(
@@ -99,9 +100,13 @@ class ModelConfig:
                 )
             object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
         if self.n_heads % self.n_kv_heads:
-            raise ConfigError(f"n_kv_heads: expected a divisor of n_heads ({self.n_heads}), got {self.n_kv_heads}")
+            raise ConfigError(
+                f"n_kv_heads: expected a divisor of n_heads ({self.n_heads}), got {self.n_kv_heads}"
+            )
         if self.position == "rotary" and self.head_dim % 2:
-            raise ConfigError(f"head_dim: rotary positions turn pairs, expected an even number, got {self.head_dim}")
+            raise ConfigError(
+                f"head_dim: rotary positions turn pairs, expected an even number, got {self.head_dim}"
+            )
         if len(self.windows) != self.n_layers:
             raise ConfigError(f"windows: expected one per layer ({self.n_layers}), got {len(self.windows)}")
         if any(w is not None and w < 1 for w in self.windows):
@@ -124,6 +129,8 @@ class ModelConfig:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ConfigError(f"{path}: not JSON ({error})") from error
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path}: expected a JSON object, got {type(raw).__name__}")
         return cls.from_hugging_face(raw)
 
     @classmethod
@@ -133,7 +140,9 @@ class ModelConfig:
         if family not in _READERS:
             raise ConfigError(f"model_type: expected one of {', '.join(sorted(_READERS))}; got {family!r}")
         if raw.get("quantization_config"):
-            raise ConfigError("quantization_config: expected plain fp32, fp16 or bf16 weights; got a quantized one")
+            raise ConfigError(
+                "quantization_config: expected plain fp32, fp16 or bf16 weights; got a quantized one"
+            )
         return cls(family=family, **_READERS[family](raw))
 
 
@@ -187,18 +196,21 @@ def _rope(raw: dict[str, Any]) -> dict[str, Any]:
                 original_context=int(rope["original_max_position_embeddings"]),
             )
         except KeyError as missing:
-            raise ConfigError(f"rope {missing.args[0]}: expected with rope_type 'llama3', not found") from None
+            raise ConfigError(
+                f"rope {missing.args[0]}: expected with rope_type 'llama3', not found"
+            ) from None
     return {"rope_theta": float(theta), "rope_scaling": scaling}
 
 
 def _windows(raw: dict[str, Any], on: bool) -> tuple[int | None, ...]:
     """One window per layer, from ``layer_types`` where it is given, else the same in all."""
-    n_layers, window = _required(raw, "num_hidden_layers"), raw.get("sliding_window")
+    n_layers: int = _required(raw, "num_hidden_layers")
+    window: int | None = raw.get("sliding_window", 4096)  # absent: what transformers takes, as 28 below
     if not on or window is None:
         return (None,) * n_layers
     types = raw.get("layer_types")
     if types is None:
-        full_below = raw.get("max_window_layers", 0) if "use_sliding_window" in raw else 0
+        full_below = raw.get("max_window_layers", 28) if "use_sliding_window" in raw else 0
         types = ["full_attention" if i < full_below else "sliding_attention" for i in range(n_layers)]
     unknown = set(types) - {"full_attention", "sliding_attention"}
     if unknown:
@@ -245,9 +257,7 @@ def _qwen3(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
-    _reject(
-        raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False
-    )
+    _reject(raw, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
     activations = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
     d_model = _required(raw, "n_embd")
     return {

@@ -48,13 +48,16 @@ class Generation:
 def prefill(model: Decoder, cache: Cache, tokens: Sequence[int], *, chunk: int | None = None) -> Tensor:
     """Put a prompt into an empty or filled cache of one row; logits (1, V) after its last token.
 
-    chunk  at most so many tokens per pass: bounds the memory of the scores, (H, chunk, S) per layer
+    chunk   at most so many tokens per pass: bounds the memory of the scores, (H, chunk, S) per layer
+    Raises  ValueError: no tokens, a chunk below 1, a token outside the vocabulary; CacheFull
     """
-    size = chunk or len(tokens)
-    for start in range(0, len(tokens), size):
-        piece = torch.tensor([tokens[start : start + size]], device=_device(model))
-        logits = model(piece, cache=cache, last_only=True)
-    return logits[:, -1]
+    size = len(tokens) if chunk is None else chunk
+    if not len(tokens) or size < 1:
+        raise ValueError(f"tokens, chunk: expected at least 1 of each, got {len(tokens)} and {chunk}")
+    pieces = [tokens[start : start + size] for start in range(0, len(tokens), size)]
+    for piece in pieces[:-1]:
+        model(torch.tensor([piece], device=_device(model)), cache=cache, last_only=True)
+    return model(torch.tensor([pieces[-1]], device=_device(model)), cache=cache, last_only=True)[:, -1]
 
 
 def generate(
@@ -77,7 +80,8 @@ def generate(
     stream   called with each new piece of text; the pieces join to ``Generation.text``
     cache    an empty cache of one row to use; by default a contiguous one of just the right size
     Raises   ValueError: an empty prompt without such a token, a prompt longer than the context, no
-             tokenizer for a text, max_new_tokens below 1, an empty stop string, non-finite logits
+             tokenizer for a text, max_new_tokens below 1, an empty stop string, a cache that is not
+             empty, non-finite logits; CacheFull, when the cache given is too small
     """
     started = time.perf_counter()
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -95,6 +99,8 @@ def generate(
     if cache is None:
         weight = model.embedding.weight
         cache = ContiguousCache(model.config, 1, len(ids) + budget, dtype=weight.dtype, device=weight.device)
+    elif (held := cache.lengths.tolist()) != [0]:
+        raise ValueError(f"cache: expected one row of length 0, got lengths {held}")
     generator = torch.Generator(_device(model)).manual_seed(seed) if seed is not None else None
 
     tokens: list[int] = []
@@ -178,7 +184,7 @@ def _prompt_ids(model: Decoder, prompt: str | Sequence[int], *, needs_text: bool
 def _require_finite(logits: Tensor) -> None:
     if not torch.isfinite(logits).all():
         raise ValueError(
-            "logits: expected finite numbers, got NaN or infinity; are the weights damaged, or is fp16 too narrow?"
+            "logits: expected finite numbers, got NaN or infinity; damaged weights, or fp16 too narrow?"
         )
 
 

@@ -16,7 +16,7 @@ class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, over the last axis.
 
     Source  Zhang & Sennrich 2019, arXiv:1910.07467
-    Why     in fp32 whatever comes in: a mean of squares overflows fp16 at |x| > 256
+    Why     in at least fp32 whatever comes in: a mean of squares overflows fp16 at |x| > 256
     """
 
     def __init__(self, width: int, eps: float) -> None:
@@ -25,7 +25,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any C"]:
-        return self.weight * F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype)
+        wide = x if x.dtype == torch.float64 else x.float()
+        return self.weight * F.rms_norm(wide, x.shape[-1:], eps=self.eps).to(x.dtype)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -40,7 +41,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 def rope_frequencies(
     head_dim: int, theta: float = 10_000.0, scaling: RopeScaling | None = None
-) -> Float[Tensor, "pairs"]:
+) -> Float[Tensor, pairs]:
     """Radians per token of each of the D/2 pairs, from fast to slow: theta^(-2i/D).
 
     Source  Su et al. 2021, arXiv:2104.09864; scaling: see :class:`teachkit.config.RopeScaling`
@@ -62,7 +63,7 @@ def rope_frequencies(
 
 
 def rope_angles(
-    positions: Int[Tensor, "B T"], frequencies: Float[Tensor, "pairs"], dtype: torch.dtype
+    positions: Int[Tensor, "B T"], frequencies: Float[Tensor, pairs], dtype: torch.dtype
 ) -> tuple[Float[Tensor, "B 1 T D"], Float[Tensor, "B 1 T D"]]:
     """Cosine and sine of position times frequency, for both halves of a head; computed in fp32."""
     angle = positions[:, None, :, None].float() * frequencies
@@ -82,16 +83,11 @@ def apply_rope(
     return x * cos + torch.cat((-second, first), -1) * sin
 
 
-_ACTIVATIONS = {
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-}
-
-
-def activate(x: Tensor, name: Activation) -> Tensor:
-    """Apply the named non-linearity."""
-    return _ACTIVATIONS[name](x)
+def activate(x: Float[Tensor, "*any F"], name: Activation) -> Float[Tensor, "*any F"]:
+    """Apply the named non-linearity. Source: GELU, its tanh form and SiLU, arXiv:1606.08415."""
+    if name == "silu":
+        return F.silu(x)
+    return F.gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
 
 
 class SwiGLU(nn.Module):

@@ -1,4 +1,4 @@
-"""How this project measures: warm up, synchronise, repeat; the median with its spread; one record per result."""
+"""How this project measures: warm up, synchronise, repeat; median and spread; one record per result."""
 
 from __future__ import annotations
 
@@ -74,7 +74,11 @@ def time_call(
 
 
 def time_calls(
-    calls: dict[str, Callable[[], object]], *, device: torch.device | str = "cpu", warmup: int = 2, repeats: int = 10
+    calls: dict[str, Callable[[], object]],
+    *,
+    device: torch.device | str = "cpu",
+    warmup: int = 2,
+    repeats: int = 10,
 ) -> dict[str, Timing]:
     """Time several calls in turn, A B A B, so that a slow spell of the machine falls on all alike."""
     for call in calls.values():

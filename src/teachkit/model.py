@@ -29,7 +29,9 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.head_dim = D
 
-    def forward(self, x: Float[Tensor, "B T C"], rope: Rope | None, view: LayerView) -> Float[Tensor, "B T C"]:
+    def forward(
+        self, x: Float[Tensor, "B T C"], rope: Rope | None, view: LayerView
+    ) -> Float[Tensor, "B T C"]:
         q = self.q_norm(self._heads(self.q(x)))
         k = self.k_norm(self._heads(self.k(x)))
         v = self._heads(self.v(x))
@@ -58,7 +60,9 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config) if config.gated_mlp else MLP(config)
         self.parallel = config.parallel_residual
 
-    def forward(self, x: Float[Tensor, "B T C"], rope: Rope | None, view: LayerView) -> Float[Tensor, "B T C"]:
+    def forward(
+        self, x: Float[Tensor, "B T C"], rope: Rope | None, view: LayerView
+    ) -> Float[Tensor, "B T C"]:
         normed = self.attention_norm(x)
         attended = self.attention(normed, rope, view)
         if self.parallel:
@@ -106,16 +110,21 @@ class Decoder(nn.Module):
                    context, both cache and step; CacheFull
         """
         step = self._plan(tokens, cache, step)
+        x = self.hidden(tokens, step)
+        if last_only:
+            last = step.valid.sum(1) - 1
+            x = x[torch.arange(len(x), device=x.device), last][:, None]
+        return self.project(self.norm(x))
+
+    def hidden(self, tokens: Int[Tensor, "B T"], step: Step) -> Float[Tensor, "B T C"]:
+        """The residual stream after the last block, before the final norm. Nothing is checked here."""
         x = self.embedding(tokens)
         if self.position_embedding is not None:
             x = x + self.position_embedding(step.positions)
         rope = self._rope(step.positions, x.dtype)
         for index, block in enumerate(self.blocks):
             x = block(x, rope, step.layer(index))
-        if last_only:
-            last = step.valid.sum(1) - 1
-            x = x[torch.arange(len(x), device=x.device), last][:, None]
-        return self.project(self.norm(x))
+        return x
 
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
         """From the width of the model to one logit per token of the vocabulary; cost 2*C*V FLOPs a token."""
@@ -130,7 +139,8 @@ class Decoder(nn.Module):
     def _plan(self, tokens: Tensor, cache: Cache | None, step: Step | None) -> Step:
         if tokens.ndim != 2 or not tokens.numel() or tokens.dtype not in (torch.int64, torch.int32):
             raise ValueError(
-                f"tokens: expected integers of shape (batch, tokens), got {tokens.dtype} {tuple(tokens.shape)}"
+                "tokens: expected integers of shape (batch, tokens), "
+                f"got {tokens.dtype} {tuple(tokens.shape)}"
             )
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= self.config.vocab_size:

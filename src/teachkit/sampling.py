@@ -16,10 +16,12 @@ from torch import Tensor
 class Sampler(Protocol):
     """Chooses one token per row. ``generator`` makes the choice repeatable; greedy ignores it."""
 
-    def __call__(self, logits: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B"]: ...
+    def __call__(
+        self, logits: Float[Tensor, "B V"], generator: torch.Generator | None = None
+    ) -> Int[Tensor, B]: ...
 
 
-def greedy(logits: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B"]:
+def greedy(logits: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, B]:
     """The most likely token; of equals, the first."""
     return logits.argmax(-1)
 
@@ -37,15 +39,15 @@ def probabilities(
     top_k        keep the k most likely tokens, k at least 1 (Fan et al. 2018, arXiv:1805.04833)
     top_p        keep the smallest set of most likely tokens whose probability reaches p, at least one
                  (Holtzman et al. 2019, arXiv:1904.09751)
-    Raises       ValueError: a value out of its range; logits that are NaN or +inf
+    Raises       ValueError: a value out of its range; logits that are NaN or +inf, a row of nothing but -inf
     """
     _require(temperature, top_k, top_p)
     logits = logits.float()
-    if not torch.isfinite(logits.masked_fill(logits == float("-inf"), 0)).all():
-        raise ValueError("logits: expected finite numbers (or -inf), got NaN or +inf")
+    if not torch.isfinite(logits.amax(-1)).all():  # the largest is NaN if any is
+        raise ValueError("logits: expected finite numbers (or -inf, but not all), got NaN, +inf or only -inf")
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
-    order = logits.argsort(-1, descending=True, stable=True)
+    order = logits.argsort(dim=-1, descending=True, stable=True)
     probs = (logits.gather(-1, order) / temperature).softmax(-1)
     if top_k is not None:
         probs[..., top_k:] = 0

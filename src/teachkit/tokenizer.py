@@ -29,7 +29,10 @@ class Tokenizer:
 
     def _special(self, folder: str | Path, name: str) -> int | None:
         path = Path(folder) / "tokenizer_config.json"
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from error
         token = settings.get(name)
         content = token.get("content") if isinstance(token, dict) else token
         return None if content is None else self._tokenizer.token_to_id(content)

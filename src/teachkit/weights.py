@@ -17,8 +17,10 @@ from teachkit.model import Decoder
 from teachkit.tokenizer import Tokenizer
 
 Shape = tuple[int, ...]
-_HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"]
+# Not "*.safetensors": some repositories hold the weights a second time, under another name.
+_HUB_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*.json"]
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_STORED = ("F32", "BF16", "F16", "F64")  # integers and fp8 need scales, which are not read
 
 
 class WeightsError(ValueError):
@@ -47,10 +49,12 @@ def load(
     dtype   of the weights in memory, whatever the file stores
     Raises  FileNotFoundError: no such folder, or a file that it should hold is missing
             ConfigError: an architecture or setting that is not supported
-            WeightsError: a tensor missing, left over, or of another shape; a damaged or pickled file
+            WeightsError: a tensor missing, left over, of another shape or type; a damaged or pickled file
+            ValueError: a dtype that no weights have, a device that is not there
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(map(str, _DTYPES))}; got {dtype}")
+    _require_device(device)
     folder = find(name)
     config = ModelConfig.from_folder(folder)
     tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").exists() else None
@@ -72,9 +76,26 @@ def find(name: str | Path) -> Path:
     parts = str(name).split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(f"{name}: expected 'bundled', a folder, or 'org/name' on the hub; found none")
+    return _from_hub(str(name))
+
+
+def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download  # only who asks for the hub needs it
 
-    return Path(snapshot_download(str(name), allow_patterns=_HUB_FILES))
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as error:  # offline, unknown, gated, misspelt: its client raises a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FileNotFoundError(
+            f"{name}: no such folder, and not to be had from the hub: {reason}"
+        ) from error
+
+
+def _require_device(device: torch.device | str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        raise ValueError(f"device: {str(device)!r} is not there ({str(error).splitlines()[0]})") from error
 
 
 def read(
@@ -101,7 +122,7 @@ class _Stored:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._handles = {}
+        self._handles: dict[str, safe_open] = {}
         for file in self._files(folder):
             if not file.exists():
                 raise FileNotFoundError(f"{file}: named in the index, not found")
@@ -115,12 +136,17 @@ class _Stored:
     def _files(folder: Path) -> list[Path]:
         index = folder / "model.safetensors.index.json"
         if index.exists():
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            try:
+                names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise WeightsError(f"{index}: expected JSON with a weight_map, got something else") from error
             return [folder / name for name in sorted(set(names))]
         single = folder / "model.safetensors"
         if single.exists():
             return [single]
-        if pickles := sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt")):
+        if pickles := sorted(p.name for p in folder.glob("*.bin")) + sorted(
+            p.name for p in folder.glob("*.pt")
+        ):
             raise WeightsError(
                 f"{folder}: expected safetensors, found only pickled weights ({pickles[0]}), which can run "
                 "code when opened; convert them with transformers' save_pretrained"
@@ -139,10 +165,14 @@ class _Stored:
         """Every tensor there, of the right shape, and none besides."""
         for source in sources:
             if source.name not in self._handles:
-                raise WeightsError(f"{source.name}: expected with shape {list(source.shape)}, not in {self.folder}")
-            found = list(self._handles[source.name].get_slice(source.name).get_shape())
-            if found != list(source.shape):
+                raise WeightsError(
+                    f"{source.name}: expected with shape {list(source.shape)}, not in {self.folder}"
+                )
+            stored = self._handles[source.name].get_slice(source.name)
+            if (found := list(stored.get_shape())) != list(source.shape):
                 raise WeightsError(f"{source.name}: expected shape {list(source.shape)}, got {found}")
+            if (kind := stored.get_dtype()) not in _STORED:
+                raise WeightsError(f"{source.name}: expected one of {', '.join(_STORED)}, got {kind}")
         known = {source.name for source in sources}
         extra = sorted(name for name in set(self._handles) - known if not _derived(name))
         if config.tied and "lm_head.weight" in extra:
@@ -150,7 +180,9 @@ class _Stored:
                 raise WeightsError("lm_head.weight: expected equal to the embedding (tied), got other values")
             extra.remove("lm_head.weight")
         if extra:
-            raise WeightsError(f"{extra[0]}: not expected in a {config.family} checkpoint ({len(extra)} such)")
+            raise WeightsError(
+                f"{extra[0]}: not expected in a {config.family} checkpoint ({len(extra)} such)"
+            )
 
 
 def _derived(name: str) -> bool:
@@ -237,7 +269,9 @@ def _falcon(c: ModelConfig, prefix: str) -> Iterator[Source]:
         for kind, shape in (("weight", (n_rows, C)), ("bias", (n_rows,)))[: 2 if c.qkv_bias else 1]:
             names = tuple(f"{ours}.attention.{letter}.{kind}" for letter in "qkv")
             yield Source(f"{theirs}.self_attention.query_key_value.{kind}", shape, names, _split_grouped(c))
-        yield from _linear(f"{theirs}.self_attention.dense", f"{ours}.attention.o", (C, c.n_heads * D), c.o_bias)
+        yield from _linear(
+            f"{theirs}.self_attention.dense", f"{ours}.attention.o", (C, c.n_heads * D), c.o_bias
+        )
         yield from _linear(f"{theirs}.mlp.dense_h_to_4h", f"{ours}.mlp.up", (c.d_ff, C), c.mlp_bias)
         yield from _linear(f"{theirs}.mlp.dense_4h_to_h", f"{ours}.mlp.down", (C, c.d_ff), c.mlp_bias)
     yield from _norm(f"{prefix}ln_f", "norm", C, bias=True)
