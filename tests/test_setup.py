@@ -171,6 +171,7 @@ def test_readme_make_lines():
 
 
 def test_readme_commands():
+    """With the bundled checkpoint, on the command line of this environment."""
     lines = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("teachkit ")]
     assert lines
     for line in lines:
