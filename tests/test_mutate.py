@@ -12,6 +12,7 @@ import pytest
 import mutate
 
 ROOT = Path(__file__).resolve().parent.parent
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
 MODULE = '''
 def clamp(x: int, top: int = 7) -> int:
     """x, at most top."""
@@ -47,7 +48,7 @@ def test_line_with_a_reason_is_left_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 @pytest.mark.parametrize(
     ("tests", "status", "line"),
     [(STRONG, 0, "5 of 5 mutants killed"), (WEAK, 1, "clamp.py:4: survived: Lt -> LtE")],
@@ -64,3 +65,24 @@ def test_survivors_fail_the_run(tmp_path, tests, status, line):
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert line in result.stdout, result.stderr
     assert result.returncode == status
+
+
+def mutate_module(stem: str, *options: str) -> None:
+    """Run the tool on a module of teachkit; what survived is in the test's output."""
+    module = ROOT / "src" / "teachkit" / f"{stem}.py"
+    command = [sys.executable, ROOT / "tools" / "mutate.py", module, *options]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == 0
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", ["attention", "cache"])
+def test_a_sample_of_mutants_is_killed(stem):
+    mutate_module(stem, "--sample", "8", "--seed", "0", "--at-least", "0.85")  # one of the eight may survive
+
+
+@needs_fork
+@pytest.mark.stress
+@pytest.mark.parametrize("stem", ["attention", "cache"])
+def test_nine_in_ten_mutants_are_killed(stem):
+    mutate_module(stem, "--at-least", "0.90")
