@@ -109,15 +109,15 @@
       ...(S > LABELLED ? [] : data.tokens.map((token) => element('span', {}, token))));
     const scale = element('p', { class: 'tk-ae-scale', 'aria-hidden': 'true' }, ...[0.01, 0.05, 0.25, 1].map((p) => {
       const colour = `color-mix(in srgb, var(--tk-accent) ${(100 * shade(p)).toFixed()}%, transparent)`;
-      return element('span', {}, element('i', { style: `--c: ${colour}` }), `${100 * p} %`);
+      return element('span', {}, element('i', { style: `--c: ${colour}` }), `${100 * p}\u00a0%`);
     }));
 
     const headButtons = [];
     const overview = element('div', { class: 'tk-ae-heads', role: 'group', 'aria-label': 'All heads', style: `--heads: ${data.heads}` });
     overview.append(element('span'));
-    for (let head = 0; head < data.heads; head++) overview.append(element('span', { 'aria-hidden': 'true' }, `head ${head}`));
+    for (let head = 0; head < data.heads; head++) overview.append(element('span', { 'aria-hidden': 'true' }, String(head)));
     for (let layer = 0; layer < data.layers; layer++) {
-      overview.append(element('span', { 'aria-hidden': 'true' }, `layer ${layer}`));
+      overview.append(element('span', { 'aria-hidden': 'true' }, String(layer)));
       for (let head = 0; head < data.heads; head++) {
         const button = element('button', { type: 'button', 'aria-label': `Layer ${layer}, head ${head}` },
           drawMap(S, (query) => rowOf(layer, head, query)));
@@ -135,7 +135,8 @@
       element('div', { class: 'tk-ae-maps' },
         element('div', {}, mapTitle, element('div', { class: 'tk-ae-framed' }, names, map),
           element('p', { class: 'tk-ae-axes' }, 'One row per reading token (query), one column per token read (key).'), scale),
-        element('div', {}, element('h4', {}, 'All heads'), element('div', { class: 'tk-ae-scroll' }, overview)))));
+        element('div', {}, element('h4', {}, 'All heads'), element('div', { class: 'tk-ae-scroll' }, overview),
+          element('p', { class: 'tk-ae-axes' }, 'One row per layer, one column per head.')))));
 
     // ---- behaviour
     const focusToken = roving(tokenButtons, S, (token) => update({ token }));
@@ -187,7 +188,7 @@
         const weight = shade(row[key] / 255);
         button.style.setProperty('--w', (weight * BEHIND_TEXT).toFixed(3));
         button.classList.toggle('after', key > query && row[key] === 0); // a causal model cannot read these
-        button.lastChild.textContent = percent(row[key]) ? `${percent(row[key])} %` : '';
+        button.lastChild.textContent = percent(row[key]) ? `${percent(row[key])}\u00a0%` : '';
         button.setAttribute('aria-pressed', key === query);
       });
       focusToken(state.token);
@@ -199,9 +200,9 @@
     function sentenceFor(query, row) {
       const order = [...row.keys()].sort((a, b) => row[b] - row[a] || a - b);
       const top = order.slice(0, 3).filter((key) => percent(row[key]) > 0);
-      const named = top.map((key) => `‘${data.tokens[key]}’${key === query ? ' (itself)' : ''} ${percent(row[key])} %`);
+      const named = top.map((key) => `‘${data.tokens[key]}’${key === query ? ' (itself)' : ''} ${percent(row[key])}\u00a0%`);
       const rest = 100 - top.reduce((sum, key) => sum + percent(row[key]), 0);
-      const others = rest > 0 ? `; all others ${rest} %` : '';
+      const others = rest > 0 ? `; all others ${rest}\u00a0%` : '';
       return `Token ${query}, ‘${data.tokens[query]}’, reads: ${named.join(', ')}${others}.`;
     }
 

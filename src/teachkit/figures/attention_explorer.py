@@ -93,11 +93,12 @@ def _checked(tokens: Sequence[str], attention: Any) -> NDArray[np.float64]:
 def _strongest(names: Sequence[str], row: Levels, count: int = 3) -> str:
     """The `count` most-read keys of one query, as "‘x’ 42 %"; of equals the earlier token first."""
     order = np.argsort(-row.astype(int), kind="stable")[:count]
-    return ", ".join(f"‘{names[j]}’ {_percent(row[j])} %" for j in order if _percent(row[j]) > 0)
+    percents = {j: _percent(int(row[j])) for j in order}
+    return ", ".join(f"‘{names[j]}’ {percent}\u00a0%" for j, percent in percents.items() if percent > 0)
 
 
 def _percent(level: int) -> int:
-    return math.floor(int(level) * 100 / 255 + 0.5)  # rounds as JavaScript does, so both say the same
+    return math.floor(level * 100 / 255 + 0.5)  # rounds as JavaScript does, so both say the same
 
 
 def _heat_map(names: Sequence[str], levels: Levels, alt: str, cell: int = 16, margin: int = 100) -> str:

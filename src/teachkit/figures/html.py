@@ -175,7 +175,7 @@ def _asset(name: str) -> str | None:
 
 @cache
 def _css(name: str) -> str:
-    """A style sheet of this folder, without comments; `$light;` and `$dark;` become the palette's properties."""
+    """A style sheet of this folder, without comments; `$light;` and `$dark;` become the palette."""
     text = _asset(f"{name}.css") or ""
     for theme, palette in PALETTE.items():
         text = text.replace(f"${theme};", "".join(f"--tk-{key}:{value};" for key, value in palette.items()))
