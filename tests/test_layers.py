@@ -105,8 +105,8 @@ def test_llama3_scaling_by_hand():
     close(scaled(1, 4), torch.tensor([1.0, 1.0]), **FP32)  # both turn more than 4 times
     close(scaled(7, 8), torch.tensor([1.0, 1 / 8]), **FP32)  # the slow one less than 7 times
     close(scaled(601, 602), torch.tensor([1 / 8, 1 / 8]), **FP32)
-    # turns 3770 / (200 pi) = 6.00014..., half of the way from 4 to 8: half kept, half divided by 8
-    close(scaled(4, 8)[1], torch.tensor(0.5 + 0.5 / 8), rtol=1e-4, atol=0)
+    keep = (3770 / (200 * math.pi) - 4) / (8 - 4)  # about half of the way from 4 to 8
+    close(scaled(4, 8), torch.tensor([1.0, keep + (1 - keep) / 8]), **FP32)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def time_calls(
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            times[name] += time_call(call, device=device, warmup=0, repeats=1, budget_s=0).times_s[:1]
+            times[name] += time_call(call, device=device, warmup=0, repeats=1).times_s
     return {name: Timing(tuple(values)) for name, values in times.items()}
 
 

@@ -52,7 +52,7 @@ def probabilities(
     if top_k is not None:
         probs[..., top_k:] = 0
         probs = probs / probs.sum(-1, keepdim=True)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:  # the running sum, rounded, may reach 1 before the last token
         before = probs.cumsum(-1) - probs  # what the more likely tokens hold together
         probs = probs.masked_fill(before >= top_p, 0)
         probs = probs / probs.sum(-1, keepdim=True)
