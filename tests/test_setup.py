@@ -1,10 +1,12 @@
-"""The set-up: what the make targets, the lock, the project file and the README promise."""
+"""The set-up: what the make targets, the lock and the project file promise.
+
+The commands and examples of README.md are the matter of tests/test_docs.py.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,12 +23,10 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ["book", "test", "check", "lint", "notebooks", "lab", "bench", "stress", "clean", "help"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 LOCK = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 LOCKED = [Requirement(line) for line in LOCK if line and not line.lstrip().startswith("#")]
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.M | re.S)
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this system")
 
@@ -159,49 +159,11 @@ def test_one_version_everywhere():
     assert f"## {teachkit.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-# --- README: every command and example ------------------------------------------------------------
-
-
-@needs_make
-def test_readme_make_lines():
-    lines = re.findall(r"(?:^|`)(make [\w= ]+)", README, flags=re.M)
-    assert {"make book", "make test"} <= set(lines)
-    for line in lines:
-        assert run(*shlex.split(line), "-n").returncode == 0, line
-
-
-def test_readme_commands():
-    """With the bundled checkpoint, on the command line of this environment."""
-    lines = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("teachkit ")]
-    assert lines
-    for line in lines:
-        result = run(*shlex.split(line))
-        assert result.returncode == 0, f"{line}: {result.stderr}"
-        assert result.stdout.strip(), line
-
-
-def test_readme_python():
-    (source,) = [block for language, block in BLOCKS if language == "python"]
-    result = run(sys.executable, "-W", "error", "-c", source)
-    assert result.returncode == 0, result.stderr
-    assert "first token" in result.stdout
-
-
-def test_readme_lines_without_make():
-    """Files and options that they name are there; what they install is what the project declares."""
-    (block,) = [block for _, block in BLOCKS if "python -m venv" in block]
-    lines = [shlex.split(line) for line in block.splitlines()]
-    extras = re.findall(r"\.\[([\w,]+)\]", README)
-    assert extras
-    assert set(",".join(extras).split(",")) <= set(PROJECT["optional-dependencies"])
-    assert all((ROOT / word).exists() for line in lines for word in line if word.endswith((".txt", ".py")))
-    (pytest_line,) = [line for line in lines if "pytest" in line]
-    collected = run(*pytest_line, "--collect-only", "-q", "tests/test_setup.py")
-    assert collected.returncode == 0, collected.stdout
+# --- an installed package -------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_readme_install_lines(tmp_path):
+def test_clone_installs_with_plain_pip(tmp_path):
     """A clone, installed by the plain pip line into an empty environment: the command runs there.
 
     Dependencies come from this environment, through a .pth: what they are is the lock's matter.
