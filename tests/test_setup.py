@@ -173,7 +173,7 @@ def test_clone_installs_with_plain_pip(tmp_path):
     assert run(sys.executable, "-m", "venv", str(tmp_path / "env")).returncode == 0
     scripts = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")
     result = run(str(scripts / "python"), "-m", "pip", "install", "--quiet", "--no-deps", ".", cwd=clone)
-    if result.returncode and re.search(r"hatchling|connection|resolution", result.stderr, flags=re.I):
+    if result.returncode and re.search(r"No matching distribution|NewConnectionError", result.stderr):
         pytest.skip("the build backend cannot be fetched here")
     assert result.returncode == 0, result.stderr
     where = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
