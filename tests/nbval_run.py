@@ -11,6 +11,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ class Run:
     compared  code cells, counted from 0, of which at least one output was compared
     failed    (cell, reason) of cells whose output differs or that raised
     broken    failures of the machinery: a dead kernel, a timeout
+    examples  what each Python block in the prose raised, "" if nothing; empty if they were not asked for
     kernel    the kernel's answers to QUESTIONS
     log       what pytest printed
     """
@@ -49,18 +51,25 @@ class Run:
     compared: list[int]
     failed: list[tuple[int, str]]
     broken: list[str]
+    examples: list[str]
     kernel: dict[str, Any]
     log: str
 
 
 def run(
-    notebook: Path, *, source: Path | None = None, env: dict[str, str] | None = None, first: bool = False
+    notebook: Path,
+    *,
+    source: Path | None = None,
+    env: dict[str, str] | None = None,
+    first: bool = False,
+    examples: bool = False,
 ) -> Run:
     """nbval on `notebook` in a process of its own.
 
-    source  a folder with a teachkit to import instead of the installed one
-    env     more environment variables, for the kernel
-    first   stop at the first cell that fails
+    source    a folder with a teachkit to import instead of the installed one
+    env       more environment variables, for the kernel
+    first     stop at the first cell that fails
+    examples  after the last cell, run the Python blocks that stand in the prose: answers to exercises
     """
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "record.json")
@@ -70,13 +79,8 @@ def run(
         if source is not None:
             # Before site-packages on sys.path, so before the editable install; the test asks the kernel.
             variables["PYTHONPATH"] = str(source)
-        command = [
-            sys.executable,
-            str(HERE / "nbval_run.py"),
-            str(notebook),
-            str(record),
-            *(["--first"] if first else []),
-        ]
+        command = [sys.executable, str(HERE / "nbval_run.py"), str(notebook), str(record)]
+        command += ["--first"] * first + ["--examples"] * examples
         done = subprocess.run(
             command, capture_output=True, text=True, env=variables, timeout=TIMEOUT_S, check=False
         )
@@ -87,13 +91,15 @@ def run(
 
 
 def _nothing() -> dict[str, Any]:
-    return {"executed": 0, "compared": [], "failed": [], "broken": ["no record was written"], "kernel": {}}
+    nothing = {"executed": 0, "compared": [], "failed": [], "examples": [], "kernel": {}}
+    return {**nothing, "broken": ["no record was written"]}
 
 
 class Probe:
     """A pytest plugin: watches nbval's cells and kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, examples: bool) -> None:
+        self.examples = examples
         self.record = {**_nothing(), "broken": []}
 
     def watch(self) -> None:
@@ -113,6 +119,8 @@ class Probe:
 
         def asked(file: Any) -> None:
             if file.kernel is not None and file.kernel.is_alive():
+                if self.examples:
+                    self.record["examples"] = [raised(file.kernel.kc, block) for block in blocks(file.nb)]
                 self.record["kernel"] = ask(file.kernel.kc)
             teardown(file)
 
@@ -131,18 +139,30 @@ class Probe:
             self.record["broken"].append(f"{node.name}: {type(error).__name__}: {error}")
 
 
+def blocks(lesson: Any) -> list[str]:
+    """The Python blocks in a lesson's Markdown cells."""
+    prose = "\n\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+    return re.findall(r"^```python\n(.*?)^```", prose, flags=re.M | re.S)
+
+
+def raised(client: Any, code: str) -> str:
+    reply = execute(client, code)
+    return "" if reply["status"] == "ok" else f"{reply['ename']}: {reply['evalue']}, from {code!r}"
+
+
 def ask(client: Any) -> dict[str, Any]:
-    """The kernel's answers to QUESTIONS, from its namespace but leaving nothing there."""
-    sent = client.execute("", silent=True, user_expressions=QUESTIONS)
+    """The kernel's answers to QUESTIONS."""
+    answers = execute(client, "", user_expressions=QUESTIONS)["user_expressions"]
+    return {k: ast.literal_eval(v["data"]["text/plain"]) for k, v in answers.items() if v["status"] == "ok"}
+
+
+def execute(client: Any, code: str, **fields: Any) -> dict[str, Any]:
+    """The kernel's reply to `code`."""
+    sent = client.execute(code, silent=True, **fields)
     while True:
-        reply = client.get_shell_msg(timeout=30)
+        reply = client.get_shell_msg(timeout=TIMEOUT_S)
         if reply["parent_header"].get("msg_id") == sent:
-            answers = reply["content"]["user_expressions"]
-            return {
-                k: ast.literal_eval(v["data"]["text/plain"])
-                for k, v in answers.items()
-                if v["status"] == "ok"
-            }
+            return dict(reply["content"])
 
 
 def main() -> int:
@@ -150,36 +170,20 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("record", type=Path)
     parser.add_argument("--first", action="store_true", help="stop at the first cell that fails")
+    parser.add_argument("--examples", action="store_true", help="run the Python blocks of the prose, too")
     options = parser.parse_args()
     import pytest
 
-    probe = Probe()
+    probe = Probe(examples=options.examples)
     probe.watch()
     # The project's own pytest options (doctests, shape checks, warnings) are not for lessons.
     settings = options.record.with_name("pytest.ini")
     settings.write_text("[pytest]\n", encoding="utf-8")
-    arguments = [
-        str(options.notebook.resolve()),
-        "-c",
-        str(settings),
-        "--rootdir",
-        str(options.notebook.resolve().parent),
-    ]
-    arguments += [
-        "--nbval",
-        "--nbval-current-env",
-        f"--nbval-sanitize-with={SANITIZE}",
-        "--nbval-cell-timeout=120",
-    ]
-    arguments += [
-        "-p",
-        "nbval.plugin",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "--color=no",
-        *(["-x"] if options.first else []),
-    ]
+    notebook = options.notebook.resolve()
+    arguments = [str(notebook), "-c", str(settings), "--rootdir", str(notebook.parent), "-q", "--color=no"]
+    arguments += ["-p", "nbval.plugin", "-p", "no:cacheprovider", "--nbval-cell-timeout=120"]
+    arguments += ["--nbval", "--nbval-current-env", f"--nbval-sanitize-with={SANITIZE}"]
+    arguments += ["-x"] * options.first
     status = pytest.main(arguments, plugins=[probe])
     options.record.write_text(json.dumps(probe.record), encoding="utf-8")
     return int(status)

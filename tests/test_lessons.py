@@ -81,10 +81,14 @@ def imported_from(run: nbval_run.Run, source: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", guards.LESSONS, ids=lambda path: path.stem)
 def test_stored_output_comes_again(path, tmp_path):
-    """From an unchanged copy of the package: the route that the faults take, so this is their control."""
+    """From an unchanged copy of the package: the route that the faults take, so this is their control.
+
+    The code in the prose, such as the answers to exercises, runs in the same kernel afterwards.
+    """
     source = lesson_faults.copy_package(tmp_path)
-    run = nbval_run.run(path, source=source)
+    run = nbval_run.run(path, source=source, examples=True)
     require_passed(run, path)
+    assert [error for error in run.examples if error] == []
     assert imported_from(run, source), f"the kernel imported {run.kernel['teachkit']!r}"
 
 
@@ -145,10 +149,17 @@ def code(lesson: Any, number: int) -> Any:
 
 
 @pytest.mark.slow
-def test_small_lesson_passes_and_says_what_was_compared(folder):
-    run = nbval_run.run(folder / "tiny.ipynb", source=folder.parent / "src")
-    require_passed(run, folder / "tiny.ipynb")
+def test_small_lesson_passes_and_says_what_was_compared(folder, tmp_path):
+    prose = "```python\nprint(one)\n```\n\n```python\nprint(two)\n```\n\n```text\nno Python\n```"
+    path = change(
+        folder / "tiny.ipynb",
+        lambda lesson: lesson.cells.append(nbformat.v4.new_markdown_cell(prose)),
+        tmp_path / "tiny.ipynb",
+    )
+    run = nbval_run.run(path, source=folder.parent / "src", examples=True)
+    require_passed(run, path)
     assert run.compared == [0, 1, 2, 4, 5, 6]
+    assert [error.split(",")[0] for error in run.examples] == ["", "NameError: name 'two' is not defined"]
     assert imported_from(run, folder.parent / "src")
 
 
