@@ -60,9 +60,8 @@ def attention_explorer(
     }
     header = ["", "token", f"reads most, in layer {layer}, head {head}"]
     rows = [[str(i), names[i], _strongest(names, row)] for i, row in enumerate(chosen)]
-    return show(
-        "attention_explorer", data, alt=alt, static=_heat_map(names, chosen, alt), table=(header, rows)
-    )
+    twin = f'{_heat_map(names, chosen, alt)}<p aria-hidden="true">{escape(alt)}</p>'  # on paper, the caption
+    return show("attention_explorer", data, alt=alt, static=twin, table=(header, rows))
 
 
 def visible(token: str) -> str:
