@@ -33,6 +33,8 @@ MARKER = re.compile(
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]*")
 PICTURE = re.compile(r"<(?:svg|img|canvas|figure|video)\b|tk-figure")
 TIME = re.compile(r"\d\s?(?:s|ms|µs|us|ns)\b|\d\s?(?:tokens|[KMGT]i?B|[KMGT]?FLOP|bytes)(?:/s| per second)")
+# The provenance line of a measured table: memory, say, depends on the machine as a time does.
+MEASURED = re.compile(r"^\*measured\b.*\d{4}-\d\d-\d\d", re.M)
 CLOCK = re.compile(
     r"\b(?:perf_counter|time_calls?|timeit|tk\.measure|measure\.\w+|time\.\w+|provenance)\b|%%?time"
 )
@@ -136,7 +138,7 @@ def _cell_run_problems(cell: Any) -> Iterator[str]:
 
 
 def ignore_problems(notebook: Any) -> list[str]:
-    """Only cells that show a time or a picture may be left uncompared; at least five are compared."""
+    """Only cells that show a measurement or a picture may be left uncompared; at least five are compared."""
     problems = []
     for i, cell in code_cells(notebook):
         shown = [(kind, text) for output in cell.outputs for kind, text in data(output).items()]
@@ -145,9 +147,13 @@ def ignore_problems(notebook: Any) -> list[str]:
                 k.startswith(("image/", "application/vnd.jupyter.widget")) or PICTURE.search(t)
                 for k, t in shown
             )
-            time = CLOCK.search(cell.source) or any(TIME.search(text) for _, text in shown)
+            time = CLOCK.search(cell.source) or any(
+                TIME.search(text) or MEASURED.search(text) for _, text in shown
+            )
             if not picture and not time:
-                problems.append(f"cell {i}: tagged {IGNORE!r}, but it shows neither a time nor a picture")
+                problems.append(
+                    f"cell {i}: tagged {IGNORE!r}, but it shows neither a measurement nor a picture"
+                )
         elif any(kind == "text/html" and "data:image/" in text for kind, text in shown):
             problems.append(f"cell {i}: a bitmap differs from machine to machine; tag the cell {IGNORE!r}")
     if (count := len(compared_cells(notebook))) < MIN_COMPARED:

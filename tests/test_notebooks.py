@@ -252,7 +252,14 @@ def test_run_guard_lets_addresses_and_pictures_pass(lesson, text):
 IGNORED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "result is ignored": (
         lambda n: code(n, 1).metadata.update(tags=[guards.IGNORE]),
-        "neither a time nor a picture",
+        "neither a measurement nor a picture",
+    ),
+    "simulation is ignored": (
+        lambda n: (
+            code(n, 1).metadata.update(tags=[guards.IGNORE]),
+            put(n, 1, "stream", text="4.0\n*simulated, 2030-01-31*"),
+        ),
+        "neither a measurement nor a picture",
     ),
     "bitmap is compared": (
         lambda n: put(n, 0, "display_data", {"text/html": '<img alt="x" src="data:image/png;base64,AA==">'}),
@@ -280,6 +287,7 @@ def test_comparison_guard_fails(lesson, change, complaint):
         ("report()", {"text/markdown": "A step took 4.2 ms here."}),
         ("report()", {"text/plain": "31.5 GB/s"}),
         ("report()", {"text/plain": "120 tokens/s"}),
+        ("report()", {"text/markdown": "| 3 MB |\n\n*measured: A CPU, 2 threads, 2030-01-31*"}),
         ("show()", {"text/html": '<div class="tk-figure"></div>'}),
     ],
 )
