@@ -65,6 +65,13 @@ def test_broken_reference_fails_the_build_and_keeps_failing(tmp_path):
 def test_change_in_src_executes_the_lesson_again(tmp_path):
     root = tiny_book(tmp_path, "print(open('../src/value.txt').read())")
     page = root / "_build" / "html" / "notebooks" / "lesson.html"
+    for folder in (
+        ".pytest_cache",
+        ".venv/lib",
+        "build",
+    ):  # what tools leave beside the book is not part of it
+        (root / folder).mkdir(parents=True)
+        (root / folder / "README.md").write_text("See [nowhere](nowhere.md).\n")
     first = run_build(root)
     assert first.returncode == 0, first.stderr
     assert str(root / "_build" / "html" / "index.html") in first.stdout

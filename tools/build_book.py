@@ -55,7 +55,11 @@ def derive_config(config: dict[str, Any], root: Path, cache: Path) -> dict[str, 
     derived["execute"] = {"timeout": CELL_TIMEOUT_S, **config.get("execute", {})}
     derived["execute"] |= {"execute_notebooks": "cache", "cache": str(cache)}
     derived["execute"] |= {"allow_errors": False, "show_tb": True}
-    derived["only_build_toc_files"] = True  # the repository's root is the source folder; .venv lies in it
+    # The repository's root is the source folder: .venv, caches and builds lie in it.
+    derived["only_build_toc_files"] = True
+    derived["exclude_patterns"] = sorted(
+        {*config.get("exclude_patterns", []), "_build", "build", ".*", "**/.*"}
+    )
     if not (config.get("repository") or {}).get("url"):
         # Left out, these would fall back to Jupyter Book's own repository.
         derived["repository"] = {"url": "", "path_to_book": "", "branch": ""}
