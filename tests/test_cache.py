@@ -265,10 +265,8 @@ def test_lives_on_the_device_given():
     assert cache.k.device.type == cache.v.device.type == cache.lengths.device.type == "meta"
     step = cache.plan([2, 2])
     assert step.positions.device.type == step.valid.device.type == step.mask(None).device.type == "meta"
-    assert (
-        UncachedStep(tiny_config(), torch.zeros(2, 3, dtype=torch.int64, device="meta")).valid.device.type
-        == "meta"
-    )
+    uncached = UncachedStep(tiny_config(), random_tokens(2, 3).to("meta"))
+    assert uncached.positions.device.type == uncached.valid.device.type == "meta"
 
 
 # --- edges and errors ----------------------------------------------------------------------------------
