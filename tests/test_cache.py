@@ -60,6 +60,7 @@ def test_uncached_step():
     step = UncachedStep(tiny_config(), random_tokens(2, 3))
     assert step.positions.tolist() == [[0, 1, 2], [0, 1, 2]]
     assert step.valid.tolist() == [[True] * 3] * 2
+    assert (step.positions.dtype, step.valid.dtype) == (torch.int64, torch.bool)
 
 
 def test_uncached_step_is_causal_attention_in_the_window_of_its_layer():
