@@ -144,8 +144,8 @@ class _Stored:
         single = folder / "model.safetensors"
         if single.exists():
             return [single]
-        if pickles := sorted(p.name for p in folder.glob("*.bin")) + sorted(
-            p.name for p in folder.glob("*.pt")
+        if pickles := sorted(
+            p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")
         ):
             raise WeightsError(
                 f"{folder}: expected safetensors, found only pickled weights ({pickles[0]}), which can run "
