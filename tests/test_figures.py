@@ -264,6 +264,23 @@ def test_each_picture_has_the_colours_of_its_theme(theme: str) -> None:
         assert tuple(bytes.fromhex(figures.PALETTE[theme][key][1:])) in opaque
 
 
+def test_a_long_title_is_not_cut_off() -> None:
+    drawn = []
+
+    def draw_long() -> Any:
+        drawn.append(draw())
+        drawn[-1].axes[0].set_title(
+            "A title of many words that is far wider than the picture on which it stands, so it wraps"
+        )
+        return drawn[-1]
+
+    figures.static(draw_long, alt="A line.")
+    for figure in drawn:
+        box = figure.get_tightbbox()
+        assert box.x1 <= figure.get_figwidth()
+        assert box.y1 <= figure.get_figheight()
+
+
 def test_static_needs_a_matplotlib_figure() -> None:
     with pytest.raises(ValueError, match="must return a matplotlib Figure, got NoneType"):
         figures.static(lambda: None, alt="x")

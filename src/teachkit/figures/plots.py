@@ -86,8 +86,17 @@ def light_and_dark(draw: Callable[[], Any]) -> Iterator[tuple[str, str, float]]:
     for theme in PALETTE:
         with style(theme):
             figure = draw()
+            _wrap_titles(figure)
             yield theme, *png(figure)
             plt.close(figure)
+
+
+def _wrap_titles(figure: Any) -> None:
+    """A title wider than the picture goes on in a second line; matplotlib would cut it off."""
+    for ax in getattr(figure, "axes", ()):
+        titles = {ax.get_title(loc=place) for place in ("left", "center", "right")} - {""}
+        for text in ax.findobj(lambda artist: hasattr(artist, "set_wrap")):
+            text.set_wrap(text.get_wrap() or text.get_text() in titles)
 
 
 def png(figure: Any) -> tuple[str, float]:
