@@ -51,7 +51,7 @@ def scaled_dot_product_attention(
     Note    a row whose mask is all False gives zeros, where a plain softmax gives NaN
     """
     if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
-        raise ValueError(f"v: expected (B, Hkv, S) as k has, {tuple(k.shape[:3])}, and Dv; got {tuple(v.shape)}")
+        raise ValueError(f"v: expected {tuple(k.shape[:3])} as k has, and Dv; got {tuple(v.shape)}")
     probs = attention_probs(q, k, mask=mask, causal=causal, window=window, scale=scale).to(v.dtype)
     (B, H, T, S), Hkv = probs.shape, v.shape[1]
     return (probs.view(B, Hkv, H // Hkv * T, S) @ v).view(B, H, T, v.shape[3])
@@ -113,7 +113,8 @@ def _require_shapes(q: Tensor, k: Tensor) -> None:
 def _require_mask(mask: Tensor | None, shape: tuple[int, int, int, int]) -> None:
     if mask is None:
         return
-    fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in zip(mask.shape[::-1], shape[::-1], strict=False))
+    from_the_right = zip(mask.shape[::-1], shape[::-1], strict=False)
+    fits = mask.ndim <= len(shape) and all(m in (1, n) for m, n in from_the_right)
     if mask.dtype != torch.bool or not fits:
         raise ValueError(f"mask: expected bool, broadcast to {shape}; got {mask.dtype} {tuple(mask.shape)}")
 

@@ -130,7 +130,6 @@ def generate(
     return Generation(text, tokens, finish, times_s)
 
 
-@torch.inference_mode()
 def _steps(
     model: Decoder,
     cache: Cache,
@@ -141,14 +140,17 @@ def _steps(
     chunk: int | None,
 ) -> Iterator[int]:
     """The loop itself: prefill, then feed each chosen token back."""
-    logits = prefill(model, cache, ids, chunk=chunk)
+    # Entered anew for each step: held across a yield, the mode would leak into the caller.
+    with torch.inference_mode():
+        logits = prefill(model, cache, ids, chunk=chunk)
     for n in range(budget):
         _require_finite(logits)
         token = sampler(logits, generator)
         synchronise(token.device)
         yield int(token)
         if n + 1 < budget:
-            logits = model(token[:, None], cache=cache)[:, -1]
+            with torch.inference_mode():
+                logits = model(token[:, None], cache=cache)[:, -1]
 
 
 def _until_stop(pieces: Iterator[str], stops: tuple[str, ...]) -> Iterator[tuple[str, bool]]:

@@ -100,8 +100,8 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         step: Step | None = None,
         last_only: bool = False,
-    ) -> Float[Tensor, "B T V"]:
-        """Logits of the token after each given one.
+    ) -> Float[Tensor, "B T_or_1 V"]:
+        """Logits of the token after each given one, (B, T, V).
 
         cache      shorthand for ``step=cache.plan([T] * B)``: all T tokens of every row are new
         step       a plan for rows that differ; rows are padded on the right, padding gives garbage
