@@ -282,32 +282,31 @@ def test_read_gives_every_parameter_once(sharded: Path):
 # The hub
 
 
-def run_offline(code: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "HF_HUB_CACHE": str(cache)}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+OFFLINE = """
+import json, sys
+import teachkit as tk
+from teachkit.cli import main
+parameters = sum(p.numel() for p in tk.load("org/name").parameters())
+print(json.dumps({"parameters": parameters, "exit": main(["info", "--model", "nobody/nothing"])}))
+"""
 
 
-def test_hub_name_from_the_offline_cache(sharded: Path, tmp_path: Path):
-    """The cache's layout: refs/main names the snapshot."""
-    repository = tmp_path / "models--org--name"
+def test_hub_names_offline(sharded: Path, tmp_path: Path):
+    """In a process of its own, which has the hub's cache and no network: one model is there, another not."""
+    repository = tmp_path / "models--org--name"  # the cache's layout: refs/main names the snapshot
     commit = "0123456789abcdef0123456789abcdef01234567"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit, encoding="utf-8")
     shutil.copytree(sharded, repository / "snapshots" / commit)
-    code = "import teachkit as tk; print(sum(p.numel() for p in tk.load('org/name').parameters()))"
-    done = run_offline(code, tmp_path)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE_"))}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", OFFLINE]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == sum(p.numel() for p in tk.load(sharded).parameters())
-
-
-def test_unknown_hub_name_offline(tmp_path: Path):
-    code = "from teachkit.cli import main; raise SystemExit(main(['info', '--model', 'nobody/nothing']))"
-    done = run_offline(code, tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("teachkit: nobody/nothing: no such folder, and not to be had from the hub")
-    assert done.stderr.count("\n") == 1
+    parameters = sum(p.numel() for p in tk.load(sharded).parameters())
+    assert json.loads(done.stdout) == {"parameters": parameters, "exit": 1}
+    message = "teachkit: nobody/nothing: no such folder, and not to be had from the hub"
+    assert [line.startswith(message) for line in done.stderr.splitlines()] == [True]
 
 
 def test_hub_name_that_cannot_be(monkeypatch: pytest.MonkeyPatch):
