@@ -77,7 +77,7 @@ def test_bits_per_byte_of_a_sample(bundled, heldout):
 def test_held_out_bits_per_byte(bundled, heldout):
     """Below what xz -9e reaches with all the training text as its dictionary, by a wide margin."""
     score = tk.evaluate.bits_per_byte(bundled, list(heldout.values()))
-    assert score < 1.25
+    assert score < 1.15
     assert f"**{score:.3f}**" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
@@ -113,9 +113,9 @@ def test_card_shows_ten_completions_as_the_model_writes_them(bundled):
     made, card = read_json("completions.json"), (FOLDER / "README.md").read_text(encoding="utf-8")
     assert len(made) == 10
     assert {"def ", "import ", "class "} <= {m["prompt"] for m in made}
-    sample = tk.sampler(temperature=0.6, top_p=0.9)
+    sample = tk.sampler(temperature=0.8, top_p=0.95)
     for m in made:
-        assert f"```python\n{m['prompt']}{m['text']}\n```" in card
+        assert f"```text\n{m['prompt']}{m['text']}\n```" in card
         assert tk.generate(bundled, m["prompt"], 60, sample, seed=0).text == m["text"]
 
 

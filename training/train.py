@@ -1,7 +1,7 @@
 """Train the bundled checkpoint on two CPU cores, in about two hours: resumable, seeded, logged.
 
     python training/bpe.py
-    python training/train.py --steps 2900        # stop it at any time; the same command resumes
+    python training/train.py                     # stop it at any time; the same command resumes
     python training/export.py                    # writes the folder that the package ships
 
 In the output folder: ``state.pt`` (to resume from), ``log.jsonl`` (loss, rate, held-out bits per byte),
@@ -140,12 +140,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=2900, help=f"of {TOKENS_PER_STEP} tokens")
+    parser.add_argument("--steps", type=int, default=2500, help=f"of {TOKENS_PER_STEP} tokens")
     parser.add_argument("--out", type=Path, default=Path("build/training"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr-muon", type=float, default=5e-3)
     parser.add_argument("--lr-adam", type=float, default=3e-3)
-    parser.add_argument("--decay", type=float, default=0.6, help="share of the run in which the rate falls")
+    parser.add_argument("--decay", type=float, default=0.55, help="share of the run in which the rate falls")
     parser.add_argument("--long", type=float, default=0.85, help="rows of 512 until here, then of 1024")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     return parser.parse_args()
