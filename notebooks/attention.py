@@ -412,7 +412,7 @@ def moved(function, T, S=12, token=9):
 
 for T in (12, 4):
     for causal in (False, True):
-        ours = moved(lambda q, k, v: attend(q, k, v, causal=causal), T)
+        ours = moved(lambda q, k, v, causal=causal: attend(q, k, v, causal=causal), T)
         theirs = moved(one_head(package, causal=causal), T)
         print(f"{T:2} queries, causal={causal!s:5}  moved {ours}  teachkit: the same {ours == theirs}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 import teachkit as tk
 from teachkit import cli
+
+FOLDER = tk.weights.find("bundled")
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,8 @@ def test_dtype_and_folder(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["info", "--model", "no/such/folder"], "expected 'bundled', a folder, or 'org/name'"),
+        (["info", "--model", str(FOLDER), "--device", "nowhere"], "device: 'nowhere' is not there"),
+        (["generate", "\udcff"], "text: expected Unicode characters"),
         (["generate", "x", "--max-new-tokens", "0"], "max_new_tokens: expected at least 1"),
         (["generate", "x", "--top-k", "5"], "--temperature: expected more than 0"),
         (["generate", "x", "--temperature", "-1"], "--temperature: expected more than 0"),
@@ -110,6 +115,25 @@ def test_bad_input_is_one_line_and_exit_code_1(arguments, message, capsys):
     assert captured.err.startswith("teachkit: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_damaged_weights_are_one_line_and_exit_code_1(tmp_path, capsys):
+    folder = shutil.copytree(FOLDER, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert cli.main(["info", "--model", str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert "model.safetensors: damaged or truncated" in captured.err
+
+
+def test_output_that_cannot_show_every_character(monkeypatch):
+    """A pipe in a narrow encoding, as on Windows: what it lacks becomes "?", and the run goes on."""
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert cli.main(["generate", "# é🙂", "--max-new-tokens", "2"]) == 0
+    pipe.flush()
+    assert pipe.buffer.getvalue().startswith(b"# ??")
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["generate"], ["info", "--dtype", "int3"]])

@@ -55,6 +55,44 @@ def test_seed_makes_choices_repeatable_and_matters():
     assert len({tuple(tokens) for tokens in made.values()}) == 3
 
 
+def test_seed_is_apart_from_the_global_generator():
+    model, sample = tiny_model(), tk.sampler(temperature=2.0)
+    torch.manual_seed(3)
+    untouched = torch.rand(5)
+    torch.manual_seed(3)
+    seeded = generate(model, [1, 2, 3], 17, sample, 1).tokens
+    assert torch.equal(torch.rand(5), untouched)
+    torch.manual_seed(5)
+    assert generate(model, [1, 2, 3], 17, sample, 1).tokens == seeded
+    torch.manual_seed(7)
+    free = generate(model, [1, 2, 3], 17, sample).tokens  # without a seed the global one decides
+    torch.manual_seed(7)
+    assert generate(model, [1, 2, 3], 17, sample).tokens == free
+
+
+@pytest.mark.parametrize(
+    "limit", [{"temperature": 0.0}, {"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-9}]
+)
+def test_limits_of_sampling_are_greedy(limit):
+    model = tiny_model()
+    assert generate(model, [1, 2, 3], 17, tk.sampler(**limit)).tokens == generate(model, [1, 2, 3], 17).tokens
+
+
+def test_any_of_several_ends_of_text_ends_it():
+    model = tiny_model(tiny_config(eos_token_ids=(7, 11)))
+    for last in (7, 11):
+        script = iter([5, 3, last, 2])
+        made = generate(model, [1], 9, lambda logits, generator=None, it=script: torch.tensor([next(it)]))
+        assert (made.tokens, made.finish) == ([5, 3, last], "eos")
+
+
+def test_inference_mode_does_not_leak_into_the_callback(bundled):
+    modes = []
+    generate(bundled, "import ", 3, stream=lambda piece: modes.append(torch.is_inference_mode_enabled()))
+    assert modes
+    assert not any(modes)
+
+
 def test_max_new_tokens_ends_it(bundled):
     made = generate(bundled, "import ", 5)
     assert (made.finish, len(made.tokens), len(made.times_s)) == ("length", 5, 5)
@@ -214,3 +252,23 @@ def test_chunk_below_one():
     model = tiny_model()
     with unchecked(), pytest.raises(ValueError, match="expected at least 1 of each, got 2 and -2"):
         prefill(model, ContiguousCache(model.config, 1, 9), [1, 2], chunk=-2)
+
+
+def test_prefill_of_nothing():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="expected at least 1 of each, got 0 and None"):
+        prefill(model, ContiguousCache(model.config, 1, 9), [])
+
+
+def test_given_cache_that_is_not_empty():
+    model = tiny_model()
+    cache = ContiguousCache(model.config, 1, 20)
+    generate(model, [1, 2, 3], 5, cache=cache)
+    with pytest.raises(ValueError, match=r"cache: expected one row of length 0, got lengths \[7\]"):
+        generate(model, [1, 2, 3], 5, cache=cache)
+
+
+def test_given_cache_of_two_rows():
+    model = tiny_model()
+    with pytest.raises(ValueError, match=r"cache: expected one row of length 0, got lengths \[0, 0\]"):
+        generate(model, [1, 2, 3], 5, cache=ContiguousCache(model.config, 2, 20))

@@ -10,7 +10,7 @@ import tokenizers
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 import teachkit as tk
 from teachkit.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ any_text = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer(BUNDLED)
+    return Tokenizer(BUNDLED)  # module scope: hypothesis would read the file for every example
 
 
 def write_folder(folder: Path, tokenizer: tokenizers.Tokenizer, **config: object) -> Path:
@@ -43,16 +43,14 @@ def test_ids_are_those_of_transformers(tokenizer):
 
 @given(any_text)
 @settings(deadline=None)
-def test_encode_then_decode_gives_the_text(text):
-    tokenizer = Tokenizer(BUNDLED)
+def test_encode_then_decode_gives_the_text(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(any_text)
 @settings(deadline=None)
-def test_pieces_join_to_the_text_in_order(text):
+def test_pieces_join_to_the_text_in_order(tokenizer, text):
     """Tokens of one character's bytes cover the same character; the others do not overlap."""
-    tokenizer = Tokenizer(BUNDLED)
     pieces = tokenizer.pieces(text)
     assert len(pieces) == len(tokenizer.encode(text))
     if text.isascii():
@@ -66,8 +64,7 @@ def test_a_prompt_that_ends_in_a_space_ends_where_a_token_ends(tokenizer):
 
 @given(any_text)
 @settings(deadline=None)
-def test_stream_of_a_text_joins_and_never_splits_a_character(text):
-    tokenizer = Tokenizer(BUNDLED)
+def test_stream_of_a_text_joins_and_never_splits_a_character(tokenizer, text):
     pieces = list(tokenizer.stream(tokenizer.encode(text)))
     assert "".join(pieces) == text
     assert all(pieces)
@@ -77,10 +74,29 @@ def test_stream_of_a_text_joins_and_never_splits_a_character(text):
 
 @given(st.lists(st.integers(0, 300), max_size=25))
 @settings(deadline=None)
-def test_stream_of_any_ids_joins_to_their_text(ids):
+def test_stream_of_any_ids_joins_to_their_text(tokenizer, ids):
     """Ids below 257 are single bytes, so most of these sequences are not UTF-8."""
-    tokenizer = Tokenizer(BUNDLED)
     assert "".join(tokenizer.stream(ids)) == tokenizer.decode(ids)
+
+
+def bytes_of_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """GPT-2's rule: a byte that prints stands for itself, the n-th of the others is chr(256 + n)."""
+    prints = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in prints]
+    byte_of = {chr(b): b for b in prints} | {chr(256 + n): b for n, b in enumerate(others)}
+    stored = json.loads((BUNDLED / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = stored["model"]["vocab"]
+    assert len(vocabulary) in (tokenizer.vocab_size, tokenizer.vocab_size - 1)  # the separator may be apart
+    return {i: bytes(map(byte_of.__getitem__, t)) for t, i in vocabulary.items() if i != tokenizer.bos}
+
+
+@given(st.lists(st.integers(1, 4095), max_size=25))
+@settings(deadline=None)
+def test_decode_is_what_python_makes_of_the_bytes(tokenizer, ids):
+    bytes_of = bytes_of_tokens(tokenizer)
+    expected = b"".join(bytes_of[i] for i in ids).decode("utf-8", errors="replace")
+    assert tokenizer.decode(ids) == expected
+    assert "".join(tokenizer.stream(ids)) == expected
 
 
 def test_stream_waits_for_the_last_byte_of_a_character(tokenizer):
@@ -133,3 +149,47 @@ def test_file_that_is_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="not a tokenizer"):
         Tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def sentencepiece_like(tmp_path_factory) -> Tokenizer:
+    """As in Llama 2 and Mistral: "▁" for a space, bytes as tokens, the first space taken away."""
+    special = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    vocabulary = special | {f"<0x{b:02X}>": 3 + b for b in range(256)}
+    for token in ["▁", "a", "b", "▁a", "ab"]:
+        vocabulary[token] = len(vocabulary)
+    inner = tokenizers.Tokenizer(
+        models.BPE(vocabulary, [("▁", "a"), ("a", "b")], unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    inner.add_special_tokens(list(special))
+    folder = write_folder(tmp_path_factory.mktemp("tokenizer"), inner, bos_token="<s>", eos_token="</s>")
+    return Tokenizer(folder)
+
+
+@given(text=st.text(st.sampled_from("ab é日🙂"), max_size=20))
+@settings(deadline=None)
+def test_stream_of_bytes_as_tokens_joins_and_never_splits_a_character(sentencepiece_like, text):
+    pieces = list(sentencepiece_like.stream(sentencepiece_like.encode(text)))
+    assert "".join(pieces) == text
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_special_tokens_are_silent_in_a_stream(sentencepiece_like):
+    a, b = sentencepiece_like.encode("a")[0], sentencepiece_like.encode("b")[-1]
+    assert list(sentencepiece_like.stream([1, a, 2, b])) == ["a", "b"]
+
+
+def test_settings_that_are_damaged(tmp_path, tokenizer):
+    (tmp_path / "tokenizer.json").write_bytes((BUNDLED / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: not JSON"):
+        Tokenizer(tmp_path)
+
+
+def test_text_without_utf8(tokenizer):
+    with pytest.raises(ValueError, match=r"text: expected Unicode characters, got 'a\\udcff'"):
+        tokenizer.encode("a\udcff")

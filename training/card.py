@@ -108,7 +108,7 @@ is seldom right and not to be run.
 | held out | {n_held} library files, {held_mb:.2f} MB, in `heldout.json` |
 | held-out bits per byte | **{bits_per_byte:.3f}** (fp32 arithmetic on the stored weights) |
 | held-out perplexity per token | {perplexity:.2f} |
-| `xz -9e` on the same text | {xz_alone:.2f} bits per byte alone, {xz_dictionary:.2f} after all the training text |
+| `xz -9e` on the same text | {xz_alone:.2f} bits per byte; {xz_dictionary:.2f} after all training text |
 
 `manifest.json` lists path, sha256, size and split of every file. A library file that is no test is held out
 when `int(sha256(relative posix path), 16) % 20 == 0`. Left out on both sides: the machine-made character
