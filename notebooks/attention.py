@@ -60,9 +60,7 @@ if importlib.util.find_spec("teachkit") is None:
             "teachkit is not installed. In a clone of the repository: pip install -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", f"teachkit @ git+{ADDRESS}"], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
 
 # %% tags=["nbval-ignore-output"]
 import json
