@@ -42,8 +42,14 @@ class Tokenizer:
         return self._tokenizer.get_vocab_size()
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Ids of ``text``; with ``special``, also what the checkpoint puts around a text (often a BOS)."""
-        return self._tokenizer.encode(text, add_special_tokens=special).ids
+        """Ids of ``text``; with ``special``, also what the checkpoint puts around a text (often a BOS).
+
+        Raises  ValueError: half of a surrogate pair, which is what Python makes of bytes that are no text
+        """
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=special).ids
+        except TypeError as error:  # the library's word for a str that has no UTF-8
+            raise ValueError(f"text: expected Unicode characters, got {text!r:.80}") from error
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids``, special tokens left out; bytes that form no character become U+FFFD."""
