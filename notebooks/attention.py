@@ -196,16 +196,25 @@ for name, function in {
 # %% tags=["nbval-ignore-output"]
 q, k, v = torch.randn(3, 64, 64)
 a, b, weight = q[0], k[0], v[0, 0]
+
+
+def each_s(call, n=100):
+    """Seconds per call, of n calls in a row: a single one is not much longer than a look at the clock"""
+    return tk.measure.time_call(lambda: [call() for _ in range(n)], repeats=20).median_s / n
+
+
 part_s = {
-    "dot product": tk.measure.time_call(lambda: a @ b, repeats=200).median_s,
-    "product of a number and a row": tk.measure.time_call(lambda: weight * a, repeats=200).median_s,
-    "sum of two rows": tk.measure.time_call(lambda: a + b, repeats=200).median_s,
-    "three rows taken out": 3 * tk.measure.time_call(lambda: list(k), repeats=50).median_s / 64,
+    "dot product": each_s(lambda: a @ b),
+    "product of a number and a row": each_s(lambda: weight * a),
+    "sum of two rows": each_s(lambda: a + b),
+    "three rows taken out": 3 * each_s(lambda: list(k)) / len(k),
 }
 loop_s = tk.measure.time_call(lambda: attend_loop(q, k, v), repeats=5, warmup=1).median_s
 line_s = tk.measure.time_call(lambda: attend(q, k, v), repeats=50).median_s
 predicted_s = 64 * 64 * sum(part_s.values())
 rows = "\n".join(f"| {name} | {s * 1e6:.1f} µs |" for name, s in part_s.items())
+share, sum_of_parts = line_s / loop_s, predicted_s / loop_s
+left_out = ", and of Python's own work between them" if sum_of_parts < 0.8 else ""
 Markdown(f"""
 | | |
 | --- | ---: |
@@ -215,11 +224,8 @@ Markdown(f"""
 | the one line, measured | {line_s * 1e6:.0f} µs |
 | loop / one line | {loop_s / line_s:,.0f} |
 
-**Explain.** The one line does all the arithmetic in {
-    line_s / loop_s:.2%} of the loop's time. The rest is the price of starting many
-small operations, whose times add up to {predicted_s / loop_s:.0%} of the loop's{
-    ", and of Python's own work between them" if predicted_s < 0.8 * loop_s else ""
-}.
+**Explain.** The one line does all the arithmetic in {share:.2%} of the loop's time. The rest is the price of
+starting many small operations, whose times add up to {sum_of_parts:.0%} of the loop's{left_out}.
 
 {measured()}
 """)
@@ -373,11 +379,8 @@ def attend(q, k, v, *, causal=False):
     return scores.softmax(-1) @ v
 
 
-q, k, v = (
-    torch.randn(2, 8),
-    torch.randn(5, 8),
-    torch.eye(5),
-)  # with the identity for v, the output is the weights
+# With the identity for v, the output is the attention weights themselves.
+q, k, v = torch.randn(2, 8), torch.randn(5, 8), torch.eye(5)
 ours = attend(q, k, v, causal=True)
 for name, function in {
     "teachkit": one_head(package, causal=True),
@@ -524,9 +527,8 @@ def encode(text):
 
 
 folder = resources.files("teachkit") / "checkpoints" / "bundled"
-held_out = json.loads(
-    (folder / "heldout.json").read_text(encoding="utf-8")
-)  # files that the model was not trained on
+# Files of the library that the model was not trained on.
+held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
 tokens = encode(held_out["functools.py"])
 excerpts = torch.cat([encode(text)[:, :257] for text in sorted(held_out.values(), key=len)[-6:]])
 
@@ -647,27 +649,25 @@ figures.attention_explorer(pieces, maps, layer=previous[0], head=previous[1])
 
 # %%
 T = long_maps.shape[-1]
-even = (
-    (1 / torch.arange(2, T + 1)).mean().item()
-)  # what one token gets when every query reads all it sees alike
+# What one token gets when every query reads all that it sees alike.
+even = (1 / torch.arange(2, T + 1)).mean().item()
 first = strongest(long_maps[:, :, 1:, 0].mean(-1))
-Markdown(f"""
-On {
-    T
-} tokens of held-out source. An even share is what one token gets if each query reads all that it sees alike: {
-    even:.3f} on average.
-
-| pattern | head in which it is strongest | mean attention weight | times an even share |
-| --- | --- | ---: | ---: |
-| reads the token just before | layer {previous[0]}, head {previous[1]} | {previous[2]:.2f} | {
-    previous[2] / even:.0f} |
-| reads the very first token | layer {first[0]}, head {first[1]} | {first[2]:.2f} | {first[2] / even:.0f} |
-
-{
+sink = (
     "Here, too, a head puts most of its weight on the first token."
     if first[2] > 0.5
     else "No head of this small model puts most of its weight on the first token."
-}
+)
+(l1, h1, w1), (l2, h2, w2) = previous, first
+Markdown(f"""
+On {T} tokens of held-out source. An even share is what one token gets if each query reads all that it sees
+alike: {even:.3f} on average.
+
+| pattern | head in which it is strongest | mean attention weight | times an even share |
+| --- | --- | ---: | ---: |
+| reads the token just before | layer {l1}, head {h1} | {w1:.2f} | {w1 / even:.0f} |
+| reads the very first token | layer {l2}, head {h2} | {w2:.2f} | {w2 / even:.0f} |
+
+{sink}
 """)
 
 # %% [markdown]
@@ -714,25 +714,23 @@ def copies(tokens):
 
 
 (noise, repeated), (_, other_order) = copies(twice), copies(control)
-gain = other_order - repeated
+uniform = math.log2(config.vocab_size)
+verdict = (
+    "The same tokens in another order do not help as much: the model has read the *order* of the first copy."
+    if other_order - repeated > 1
+    else "The order makes little difference: this model does not read it off the first copy."
+)
+if noise > uniform:
+    verdict += " In noise it does worse than guessing, because it expects Python."
 Markdown(f"""
 | mean of {len(lists)} lists | bits per token |
 | --- | ---: |
-| guessing uniformly, $\\log_2 {config.vocab_size}$ | {math.log2(config.vocab_size):.1f} |
+| guessing uniformly, $\\log_2 {config.vocab_size}$ | {uniform:.1f} |
 | first copy | {noise:.1f} |
 | second copy, same order | {repeated:.1f} |
 | second copy, another order | {other_order:.1f} |
 
-{
-    "The same tokens in another order do not help as much: the model has read the *order* of the first copy."
-    if gain > 1
-    else "The order makes little difference: this model does not read it off the first copy."
-}
-{
-    "In noise it does worse than guessing, because it expects Python."
-    if noise > math.log2(config.vocab_size)
-    else ""
-}
+{verdict}
 """)
 
 # %% [markdown]
