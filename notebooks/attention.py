@@ -46,7 +46,7 @@
 # book's notation page: $B$ sequences in a batch, $T$ queries, $S$ keys, $H$ query heads, $H_{kv}$ key/value heads,
 # $D$ numbers in a query or a key, $C$ numbers in a token's vector, $L$ layers, $V$ tokens in the vocabulary.
 
-# %% tags=["setup"]
+# %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
 # of this lesson carries; a copy without an address says what to do. If teachkit is there, nothing happens.
 import importlib.util
@@ -57,12 +57,12 @@ ADDRESS = ""
 if importlib.util.find_spec("teachkit") is None:
     if not ADDRESS:
         raise ModuleNotFoundError(
-            "teachkit is not installed. In a clone of the repository: pip install -e '.[labs]'"
+            "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 import json
 import math
 import time

@@ -228,7 +228,7 @@ RUNS: dict[str, tuple[Callable[[Any], Any], str]] = {
         "the output names a machine's folder",
     ),
     "path in prose": (
-        lambda n: n.cells[0].update(source="# T\n\nOpen /root/x."),
+        lambda n: n.cells[0].update(source="# T\n\nOpen /home/x."),
         "the source names a machine's folder",
     ),
 }

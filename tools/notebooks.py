@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_S = 600
 HEADER = {"stem", "modules", "objectives", "minutes", "lab"}
 LAST_RUN = {"date", "device", "threads", "versions", "seconds", "peak_memory_bytes"}
-MACHINE_PATH = re.compile(r"(?:/home/|/root/|/Users/|/tmp/ipykernel_|[A-Z]:\\\\?Users)")
+MACHINE_PATH = re.compile(r"(?:/(?:home|root|Users)/|/tmp/ipykernel_|[A-Z]:\\\\?Users)")
 # Runs in the lesson's kernel after its last cell: only there are its threads and its memory known.
 PROBE = """
 import json, platform, sys

@@ -5,6 +5,7 @@ python training/card.py
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import shutil
@@ -137,6 +138,7 @@ under the PSF licence, version 2 (`LICENSE-PSF.txt`).
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     model = tk.load("bundled")
     made = completions(model)
     (FOLDER / "completions.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
