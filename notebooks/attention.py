@@ -26,8 +26,7 @@
 # %% [markdown]
 # # Attention: what one token reads
 #
-# A language model has read 1,000 tokens. For every pair of them, each attention head holds a weight: how much this
-# token reads from that one. In one head that is a table of a million weights. Now one more token arrives.
+# A language model has read 1,000 tokens. For every pair of them, each attention head holds a weight: how much the one reads from the other. In one head that is a table of a million weights. Now one more token arrives.
 # **How many of the million weights change?**
 #
 # Write a number down. At the end of this lesson you will count them, on a trained model.
@@ -231,7 +230,7 @@ starting many small operations, whose times add up to {sum_of_parts:.0%} of the 
 """)
 
 # %% [markdown]
-# No row of the result needs another row, so all $T$ queries can be answered together, in any order.
+# No row of the result needs another row, so all $T$ queries can be answered together, or in any order.
 #
 # ## 3. Why divide by √D
 #
@@ -248,7 +247,7 @@ starting many small operations, whose times add up to {sum_of_parts:.0%} of the 
 #
 # The table below lets 1,000 random queries read 100 random keys, with scores as they are and divided. *Largest* is the
 # biggest of a query's 100 attention weights, where an even spread would give 0.01. *Slope* is how far the weights move when
-# a score moves: the derivative of $w_j$ with respect to $s_j$ is $w_j(1 - w_j)$, summed over the keys.
+# a score moves: $w_j(1 - w_j)$, the derivative of $w_j$ with respect to $s_j$, summed over the keys.
 
 
 # %%
@@ -275,7 +274,7 @@ for width in (4, 16, 64, 256, 1024):
 # %% [markdown]
 # **Explain.** Undivided, with entries of standard deviation 1, a wide head starts by reading one token and next to nothing of
 # the others, a choice made by chance. And where one weight is near 1, the slope is near 0: the gradient that should correct the choice
-# does not arrive. Divided by $\sqrt{D}$, the scores have standard deviation 1 at every width. Real initialisations choose
+# hardly arrives. Divided by $\sqrt{D}$, the scores have standard deviation 1 at every width. Real initialisations choose
 # another standard deviation for the entries; the growth with $\sqrt{D}$ stays.
 
 # %% [markdown]
@@ -286,11 +285,11 @@ for width in (4, 16, 64, 256, 1024):
 #
 # 1. The *embedding*, a table with one vector of $C$ numbers per token of the vocabulary, turns each token into its row.
 # 2. $L$ *layers* follow. In each, *attention* lets every token read from others and adds what it read to the token's vector;
-#    then an *MLP* (two or three further matrices) works on each vector by itself. Only attention moves anything between tokens.
+#    then an *MLP* (two or three further matrices) computes something from each vector by itself and adds that, too. Only attention moves anything between tokens.
 # 3. A last matrix turns each token's vector into $V$ scores, one for each token that could come next: the *logits*. Their softmax
 #    is the model's probability for each.
 #
-# Queries compare contents and know nothing of places, so word order has to be supplied. The small model below adds a learnt
+# Queries compare contents and know nothing of places, so word order is usually supplied from outside (exercise 1 has the exception). The small model below adds a learnt
 # vector for each position to the embedding; the trained model of section 7 turns queries and keys by angles that grow
 # with the position (next chapter).
 #
@@ -298,7 +297,7 @@ for width in (4, 16, 64, 256, 1024):
 # loss in **bits per token**: 0 for a model that is always certain and right, $\log_2 V$ for one that finds all tokens equally likely, and
 # more for one that is certain and wrong.
 #
-# Such a model is called a *decoder*. In training it predicts the next token at every position of a text in the same pass.
+# A model that predicts the next token from those before it is called a *decoder*. In training it predicts the next token at every position of a text in the same pass.
 
 # %% [markdown]
 # ## 5. Not from the future
@@ -348,7 +347,7 @@ print(f"reads itself and the past: {honest:.1f} bits per token")
 print(f"reads everything:          {leaking:.1f} bits per token, mostly from the token {ahead:+d} ahead")
 
 # %% [markdown]
-# **Explain.** With everything in view the layer learnt nothing about its text. It learnt to copy the token one place to its right.
+# **Explain.** With everything in view the layer did not learn to predict; noise cannot be predicted. It learnt to copy the token one place to its right.
 # It has no loss left to reduce, and it could not write a single token: when it writes, there is no token to the right.
 #
 # So the keys ahead of a query must get weight 0. Setting their scores to $-\infty$ before the softmax does it, since
@@ -396,7 +395,7 @@ for name, function in {
 # it, and nothing fails: the output has the right shape and is wrong.
 #
 # **Measure.** A mask that is off by one fails as quietly. So test the property: change the key and value of
-# one token, and see which outputs move. Token 9 of 12 changes below; with 4 queries, they stand at tokens 8 to 11.
+# one token, and see which outputs move. Below, token 9 of 12 changes, counted from 0; when only 4 tokens ask, they are tokens 8 to 11.
 
 
 # %%
@@ -433,7 +432,7 @@ for T in (12, 4):
 #
 # Usually $H \cdot D = C$; then $W_q$, $W_k$, $W_v$ and $W_o$ are $C \times C$ however many heads share them.
 #
-# Keys and values may be fewer. With $H_{kv} < H$, each key/value head serves a group of $G = H / H_{kv}$ query heads, and $W_k$ and
+# There may be fewer heads for keys and values than for queries. With $H_{kv} < H$, each key/value head serves a group of $G = H / H_{kv}$ query heads, and $W_k$ and
 # $W_v$ shrink to $C \times H_{kv} D$ ([Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)).
 #
 # **Predict.** The model of this lesson has 4 query heads and 2 key/value heads in each layer. Counting from 0, which
@@ -468,7 +467,7 @@ print("teachkit equals PyTorch", same(out, pytorch(q, k, v, is_causal=True, enab
 print("rows of probs sum to 1 ", same(probs.sum(-1), torch.ones(2, 6, 11)))
 
 # %% [markdown]
-# **Explain.** `teachkit` needs no loop. It stacks the $G$ queries of a group on top of each other and makes one matrix
+# **Explain.** `teachkit` needs no loop. It stacks the queries of a group's $G$ heads on top of each other and makes one matrix
 # product per key/value head, so that each key is fetched once for the whole group:
 #
 # ```text
@@ -494,9 +493,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The model computes $q$, $k$ and $v$ and passes them to a *step*, an object given with each forward pass, whose layer
-# returns the attention output. Give it a step that calls section 6's function. Queries and keys arrive with
-# positions already applied.
+# The model's attention can be replaced from outside. Each forward pass takes an object called a *step*; for every layer the model asks it
+# for `step.layer(index)`, and calls that object's `attend(q, k, v)`. The two classes below only put your function in that place;
+# *uncached* means that nothing is kept between passes. Queries and keys arrive with positions already applied.
 
 
 # %%
@@ -558,6 +557,7 @@ def scaled_by(factor):
 factors = [1 / 4, 1 / 2, 1 / math.sqrt(2), 1, math.sqrt(2), 2, 4, 8]
 loss = {factor: bits_per_token(excerpts, scaled_by(factor)) for factor in factors}
 best = min(loss, key=loss.get)
+worst = max(loss[2], loss[1 / 2]) - loss[1]
 where = (
     "as it was trained"
     if best == 1
@@ -567,12 +567,13 @@ Markdown(
     f"On the first {excerpts.shape[1] - 1} tokens of each of {len(excerpts)} files that it was not trained on, the model needs "
     f"**{loss[1]:.2f} bits per token** as trained, {loss[2] - loss[1]:+.2f} with scores twice as large, "
     f"{loss[1 / 2] - loss[1]:+.2f} with scores half as large, and {loss[8] - loss[1]:+.2f} with no division. "
-    f"Of the factors tried, the model does best {where}."
+    f"Of the factors tried, the model does best {where}. A factor of 2 costs {'less' if worst < 1 else 'more'} than a bit: "
+    f"{'no disaster' if worst < 1 else 'a disaster'}."
 )
 
 # %% [markdown]
 # This does not show that $1/\sqrt{D}$ is the best constant. Had training divided by another number, $W_q$ could have grown or
-# shrunk to make up for it, and the lowest point would lie there instead. The constant decides where training starts and how far one
+# shrunk to make up for it, and the loss would be lowest at that number instead. The constant decides where training starts and how far one
 # optimiser step moves the scores.
 #
 # **Predict.** Random vectors with entries of standard deviation 1 would give undivided scores of standard deviation $\sqrt{64} = 8$. What do
@@ -592,9 +593,10 @@ def record_spread(q, k, v):
 bits_per_token(excerpts[:2], record_spread)
 above = sum(std > math.sqrt(D) for std in spread)
 Markdown(
-    f"By layer: {', '.join(f'{std:.0f}' for std in spread)}. In {above} of {L} layers that is more than {math.sqrt(D):.0f}. "
+    f"Standard deviation of a query's undivided scores, by layer: {', '.join(f'{std:.0f}' for std in spread)}. In {above} of {L} layers that is more than {math.sqrt(D):.0f}. "
     + (
-        "The division keeps a new head undecided; training then makes the scores as large as it needs them."
+        "The division keeps a new head undecided; training then makes the scores as large as it needs "
+        "them. A sharp choice that was learnt is no fault; section 3 was about one made by chance."
         if above > L / 2
         else "Training has left most scores no larger than random ones."
     )
@@ -604,7 +606,7 @@ Markdown(
 # ## 8. What the heads read
 #
 # Put a text of your own between the quotes and run the cells. Python suits this model best. The last token is the one
-# whose logits say what comes next.
+# whose logits say what comes next. Layers and heads are counted from 0.
 
 # %%
 TEXT = """class Point:
@@ -641,7 +643,7 @@ figures.attention_explorer(pieces, maps, layer=previous[0], head=previous[1])
 
 # %% [markdown]
 # Look for a vertical stripe (everyone reads one token), a line beside the diagonal (the token just before), blocks. None was
-# assigned. The figure opens at the head that reads the token just before more than any other on 512 tokens of a held-out file; on
+# assigned. The figure opens at the head that, on 512 tokens of a held-out file, reads the token just before more than any other head does; on
 # your few tokens it need not do so in every row.
 #
 # A picture is a place to form a guess. To test a guess, write it down as a number that every head gets, and measure it on text
@@ -653,14 +655,14 @@ T = long_maps.shape[-1]
 even = (1 / torch.arange(2, T + 1)).mean().item()
 first = strongest(long_maps[:, :, 1:, 0].mean(-1))
 sink = (
-    "Here, too, a head puts most of its weight on the first token."
+    "On this text, a head puts most of its weight on the first token."
     if first[2] > 0.5
-    else "No head of this small model puts most of its weight on the first token."
+    else "On this text, no head of this small model puts most of its weight on the first token."
 )
 (l1, h1, w1), (l2, h2, w2) = previous, first
 Markdown(f"""
 On {T} tokens of held-out source. An even share is what one token gets if each query reads all that it sees
-alike: {even:.3f} on average.
+equally: {even:.3f} on average.
 
 | pattern | head in which it is strongest | mean attention weight | times an even share |
 | --- | --- | ---: | ---: |
@@ -671,10 +673,10 @@ alike: {even:.3f} on average.
 """)
 
 # %% [markdown]
-# Heads that read the token just before are found in trained transformers generally
+# Heads that read a neighbouring token have been found in translation models, too
 # ([Voita et al. 2019](https://arxiv.org/abs/1905.09418)). The first token says the same in every text; but weights must sum to 1
 # (section 1), and a head that has found nothing needs somewhere to put its weight. Large models put much of it on the first few
-# tokens, *attention sinks*; when a sliding window drops those, the loss jumps
+# tokens, *attention sinks*; when each query may see only the latest tokens, a *sliding window*, and those first ones drop out, the loss jumps
 # ([Xiao et al. 2023](https://arxiv.org/abs/2309.17453)). The table's second row says how far this model does so.
 #
 # **A test that only reading can pass.** Draw 100 different tokens at random and write the list twice. The first copy is noise. In the second, every next token
@@ -682,7 +684,7 @@ alike: {even:.3f} on average.
 #
 # $$\ldots\ A\ B\ \ldots\ A$$
 #
-# should continue with $B$. One head cannot do that, because the key of $B$ is made from $B$ alone, and nothing in it says that an $A$ stood before. Two layers can:
+# should continue with $B$. One layer cannot do that, however many heads it has: there the key of $B$ is made from $B$ and its position, and nothing in it says that an $A$ stood before. Two layers can:
 #
 # 1. In an earlier layer, a head that reads the token just before lets $B$ read $A$. The vector of $B$ now also carries "an $A$ stood before me".
 # 2. In a later layer, the second $A$ asks: who has an $A$ before it? The key of $B$ says so. The head reads $B$ and raises the logit of $B$.
@@ -716,10 +718,11 @@ def copies(tokens):
 (noise, repeated), (_, other_order) = copies(twice), copies(control)
 uniform = math.log2(config.vocab_size)
 verdict = (
-    "The same tokens in another order do not help as much: the model has read the *order* of the first copy."
+    "The same tokens in another order help little: the model has read the *order* of the first copy."
     if other_order - repeated > 1
     else "The order makes little difference: this model does not read it off the first copy."
 )
+verdict += f" Knowing only which {n} tokens can occur would already bring a token down to {math.log2(n):.1f} bits; the reordered copy shows that this is not what the model does."
 if noise > uniform:
     verdict += " In noise it does worse than guessing, because it expects Python."
 Markdown(f"""
@@ -742,7 +745,7 @@ twice_maps = torch.stack([tk.maps.attention_maps(model, row[None]) for row in tw
 induction = strongest(twice_maps[:, :, i, i - n + 1].mean(-1))
 below = strongest(previous_token(twice_maps)[: induction[0]]) if induction[0] else None
 Markdown(
-    f"Layer {induction[0]}, head {induction[1]} puts {induction[2]:.0%} of its weight on the token after the earlier copy "
+    f"Layer {induction[0]}, head {induction[1]} puts {induction[2]:.0%} of its weight in the second copy on the token after the earlier copy "
     f"(an even share: {(1 / (i + 1)).mean():.1%}). "
     + (
         f"Of the layers below it, the head that most reads the token just before is layer {below[0]}, head {below[1]}, with {below[2]:.0%}."
@@ -750,7 +753,7 @@ Markdown(
         else "There is no layer below it that could have passed on what stood before."
     )
     + (
-        " It is also the head that most reads the first token of ordinary text, as one would expect of a head that often finds no match."
+        " The first of these two heads is also the one that most reads the first token of ordinary text, as one would expect of a head that often finds no match."
         if first[:2] == induction[:2]
         else ""
     )
@@ -795,21 +798,23 @@ display(
         alt=f"Three attention maps over {m} tokens written twice. Attention weight on the pattern: {on_pattern}.",
     )
 )
-Markdown(f"*One list of {m} tokens, twice; thin lines: where the second copy begins.* {measured()}")
+Markdown(
+    f"*One list of {m} tokens, twice; thin lines: where the second copy begins. Where two titles name the same head, the two maps are one: a head may rest on the first token where it finds no match, and read the match where it finds one.* {measured()}"
+)
 
 # %% [markdown]
 # A head that does this *and* raises the probability of what it read is an induction head
-# ([Olsson et al. 2022](https://arxiv.org/abs/2209.11895)); the map shows only the reading. In text classifiers on recurrent
-# encoders, attention weights could be changed much while the answer hardly changed
+# ([Olsson et al. 2022](https://arxiv.org/abs/2209.11895)); the map shows only the reading. Nor does reading prove importance: in text classifiers on recurrent encoders, attention weights could be changed much while the answer hardly changed
 # ([Jain and Wallace 2019](https://arxiv.org/abs/1902.10186); disputed by
-# [Wiegreffe and Pinter 2019](https://arxiv.org/abs/1908.04626)). Exercise 4 removes heads and counts.
+# [Wiegreffe and Pinter 2019](https://arxiv.org/abs/1908.04626)). Exercise 4 removes heads and measures the loss.
 
 # %% [markdown]
 # ## 9. The million weights
 #
 # The model reads 1,000 tokens of a file it has never seen, and then the same 1,000 and one more. Every head of every layer draws its
 # table both times. A weight counts as changed when it differs by more than a thousandth of itself, so that small weights count like large ones. To see that the
-# count can be anything but what it is, the same is done with the mask removed.
+# count can be anything but what it is, the same is done with the mask removed. The counts are over all heads
+# together; the million of the puzzle is the share of one.
 
 # %%
 n_read = 1000
@@ -848,7 +853,8 @@ print(f"changed, had there been no mask    over a million: {unmasked > 1_000_000
 #
 # **Explain.** In the first layer, token $i$ makes its query, key and value from itself alone, and by the mask reads
 # tokens up to $i$. So its output depends on tokens up to $i$ only; that output is all that the second layer has of
-# token $i$, and so on upwards. A token that arrives later is in nobody's past. The mask was put in so that training
+# token $i$, and so on upwards. A token that arrives later is in the past of none of those already read. Nor does the softmax spread
+# their weights anew: row $i$ divides by a sum over tokens 0 to $i$, and the new score is not in that sum. The mask was put in so that training
 # could not cheat, and it has settled something else: **what has been read stays read.** In a model without a causal
 # mask, such as those that only classify texts, all million may change.
 #
@@ -914,11 +920,11 @@ Markdown(
 | time | {time_s["every row"] * 1e6:,.0f} µs | {time_s["last row"] * 1e6:,.0f} µs | {time_ratio:,.0f} |
 
 **Explain.** The time of the last row is 1/{time_ratio:,.0f} of the full table's. The same call with a single key, so with next to nothing to compute or
-read, takes {time_s["one key"] * 1e6:.0f} µs, {overhead:.0%} of it: """
+read, takes {time_s["one key"] * 1e6:.0f} µs, {overhead:.0%} of the last row's time: """
     + (
-        "most of the last row's time here is the price of making the call."
+        "most of that time here is the price of making the call."
         if overhead > 0.5
-        else "most of the last row's time here is spent on its keys and values."
+        else "most of that time here goes to its keys and values, which are as many bytes as for all rows."
     )
     + f"""
 
@@ -928,10 +934,10 @@ read, takes {time_s["one key"] * 1e6:.0f} µs, {overhead:.0%} of it: """
 
 # %% [markdown]
 # The bytes of keys and values do not shrink. To write one token, a head reads every one of them and does little with
-# each: one query head does half a FLOP per byte in fp32 ($4SD$ FLOPs for $8SD$ bytes), $G$ heads that share the key do $G/2$, here 1. In 16 bits it is twice that.
+# each: one query head does half a FLOP per byte in fp32 ($4SD$ FLOPs for $8SD$ bytes), $G$ heads that share the key do $G/2$, here 1. With keys and values of 16 bits the bytes halve and both figures double.
 #
 # Two questions remain. The model above computed all million weights a second time, to no purpose: who keeps
-# the keys and values, so that only the new row is computed? And an A100 can do 312 TFLOP/s in 16 bits while it reads 2.0 TB/s
+# the keys and values, so that only the new row is computed? And an A100 with 80 GB can do 312 TFLOP/s in 16 bits while it reads 2.0 TB/s
 # ([data sheet](https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf)),
 # some 150 FLOPs in the time that it takes to fetch a byte: what is it doing while it writes your token?
 
@@ -970,13 +976,13 @@ claim_s = {name: timing.median_s for name, timing in tk.measure.time_calls(calls
 growth = {kind: claim_s[f"{kind}, 1000"] / claim_s[f"{kind}, 500"] for kind in ("table", "fused")}
 llama_7b = tk.ModelConfig(vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, d_ff=11008)
 length, llama_length = even_length(config), even_length(llama_7b)
-beyond = "never, within its context" if length > config.context else "within its context"
+beyond = "beyond its context" if length > config.context else "within its context"
 Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
-| Self-attention takes time and memory quadratic in the length | [FlashAttention](https://arxiv.org/abs/2205.14135), abstract | Right for the arithmetic (section 10). Time from 500 to 1,000 tokens, measured: {growth["table"]:.1f} times with the table, {growth["fused"]:.1f} times with PyTorch's fused kernel. Memory is quadratic if the table is kept; the paper's own kernel does without. |
+| Self-attention takes time and memory quadratic in the length | [FlashAttention](https://arxiv.org/abs/2205.14135), abstract | Right for the arithmetic (section 10). Time from 500 to 1,000 tokens, measured: {growth["table"]:.1f} times with the table, {growth["fused"]:.1f} times with PyTorch's fused kernel; a square would give 4, which fixed costs can hide at such lengths. Memory is quadratic if the table is kept; the paper's own kernel does without. |
 | The attention layer is the main bottleneck in scaling to longer sequences | [FlashAttention-2](https://arxiv.org/abs/2307.08691), abstract | In FLOPs, a matter of length. Counting every pair, attention draws level with the layer's matrices at {length:,.0f} tokens in our model ({beyond}) and at {llama_length:,.0f} in LLaMA-7B; at the 2,048 of LLaMA's context it takes {2048 / llama_length:.0%} of what the matrices take. |
-| Transformers are highly parallelizable | *LLM-Systems Basics*, EECS 598, University of Michigan, January 2024 | Right for reading: all rows in one product (section 2). Not across the tokens of one answer, each of which needs the one before; answers to different users can be. |
+| Transformers are highly parallelizable | *LLM-Systems Basics*, EECS 598, University of Michigan, January 2024 | Right for reading: all rows in one product (section 2). Not across the tokens of one answer, each of which needs the one before; answers to different users can be written in parallel. |
 
 LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/llama-7b/blob/main/config.json).
 
@@ -1029,7 +1035,7 @@ LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/ll
 # </details>
 #
 # **3. The mask, removed after training.** Section 5 trained without a mask. Now take the mask away from the *trained*
-# model: run `bits_per_token` on the excerpts with `causal=False`. The answer is in plain sight. Does the loss fall to nothing, as it did there?
+# model: run `bits_per_token` on the excerpts with `causal=False`. Every next token is now in view of the query that has to predict it. Does the loss fall to nothing, as it did there?
 #
 # <details>
 # <summary>Answer</summary>
