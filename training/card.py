@@ -13,6 +13,7 @@ from pathlib import Path
 
 import corpus
 import torch
+from data import TOKENS_PER_STEP
 
 import teachkit as tk
 from teachkit.cli import describe
@@ -75,7 +76,8 @@ def card(model: tk.Decoder, made: list[dict[str, str]]) -> str:
         n_train=sum(f["split"] == "train" for f in manifest["files"]),
         n_held=sum(f["split"] == "heldout" for f in manifest["files"]),
         steps=log[-1]["step"],
-        tokens=log[-1]["step"] * 8192 / 1e6,
+        per_step=TOKENS_PER_STEP,
+        tokens=log[-1]["step"] * TOKENS_PER_STEP / 1e6,
         xz_alone=alone,
         xz_dictionary=with_dictionary,
         sample=sample,
@@ -105,7 +107,7 @@ is seldom right and not to be run.
 | vocabulary | {vocab_size} byte-level BPE tokens |
 | context | {context} tokens |
 | trained on | the standard library of {python}, tests included: {n_train} files, {train_mb:.1f} MB |
-| training | {steps} steps of 8192 tokens ({tokens:.1f} million tokens), Muon and AdamW, on two CPU cores |
+| training | {steps} steps of {per_step} tokens ({tokens:.1f} million tokens), Muon and AdamW, on two CPU cores |
 | held out | {n_held} library files, {held_mb:.2f} MB, in `heldout.json` |
 | held-out bits per byte | **{bits_per_byte:.3f}** (fp32 arithmetic on the stored weights) |
 | held-out perplexity per token | {perplexity:.2f} |
