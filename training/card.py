@@ -107,7 +107,7 @@ is seldom right and not to be run.
 | vocabulary | {vocab_size} byte-level BPE tokens |
 | context | {context} tokens |
 | trained on | the standard library of {python}, tests included: {n_train} files, {train_mb:.1f} MB |
-| training | {steps} steps of {per_step} tokens ({tokens:.1f} million tokens), Muon and AdamW, on two CPU cores |
+| training | {steps} steps of {per_step} tokens ({tokens:.1f} million), Muon and AdamW, on two CPU cores |
 | held out | {n_held} library files, {held_mb:.2f} MB, in `heldout.json` |
 | held-out bits per byte | **{bits_per_byte:.3f}** (fp32 arithmetic on the stored weights) |
 | held-out perplexity per token | {perplexity:.2f} |
