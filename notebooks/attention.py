@@ -61,7 +61,7 @@ if importlib.util.find_spec("teachkit") is None:
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import json
 import math
 import time
@@ -76,15 +76,8 @@ import teachkit as tk
 from teachkit import figures
 
 
-def measured():
-    """One line that says where the figures beside it come from."""
-    p = tk.measure.provenance()
-    software = f"Python {p['versions']['python']}, PyTorch {p['versions']['torch']}"
-    return f"*measured: {p['device']}, {p['threads']} threads, float32, {software}, {p['date']}*"
-
-
 started = time.perf_counter()
-about_this_run = display(Markdown(f"This run — {measured()[1:-1]}."), display_id=True)
+about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
 
 # %% [markdown]
 # ## 1. A dictionary that answers with a mixture
@@ -226,7 +219,7 @@ Markdown(f"""
 **Explain.** The one line does all the arithmetic in {share:.2%} of the loop's time. The rest is the price of
 starting many small operations, whose times add up to {sum_of_parts:.0%} of the loop's{left_out}.
 
-{measured()}
+{tk.measure.caption()}
 """)
 
 # %% [markdown]
@@ -799,7 +792,7 @@ display(
     )
 )
 Markdown(
-    f"*One list of {m} tokens, twice; thin lines: where the second copy begins. Where two titles name the same head, the two maps are one: a head may rest on the first token where it finds no match, and read the match where it finds one.* {measured()}"
+    f"*One list of {m} tokens, twice; thin lines: where the second copy begins. Where two titles name the same head, the two maps are one: a head may rest on the first token where it finds no match, and read the match where it finds one.* {tk.measure.caption()}"
 )
 
 # %% [markdown]
@@ -928,7 +921,7 @@ read, takes {time_s["one key"] * 1e6:.0f} µs, {overhead:.0%} of the last row's 
     )
     + f"""
 
-{measured()}
+{tk.measure.caption()}
 """
 )
 
@@ -986,7 +979,7 @@ Markdown(f"""
 
 LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/llama-7b/blob/main/config.json).
 
-{measured()}
+{tk.measure.caption()}
 """)
 
 # %% [markdown]
@@ -1129,4 +1122,6 @@ LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/ll
 # whole.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-about_this_run.update(Markdown(f"This run took {time.perf_counter() - started:.0f} s — {measured()[1:-1]}."))
+about_this_run.update(
+    Markdown(f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}.")
+)

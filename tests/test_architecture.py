@@ -43,6 +43,7 @@ LEVELS = {
     # Figures show what they are given: they know nothing of models, and nothing knows them.
     "figures.plots": 0,
     "figures.html": 1,
+    "figures.live": 2,
     "figures.attention_explorer": 2,
     "figures.__init__": 3,
 }
@@ -52,6 +53,7 @@ BASE = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface
 WHEN_NEEDED = {
     "huggingface_hub": {"weights"},
     "matplotlib": {"figures.plots"},
+    "ipywidgets": {"figures.live"},
     "cycler": {"figures.plots"},  # comes with matplotlib
 }
 MODULE_LINES, FUNCTION_LINES = 250, 60

@@ -88,6 +88,23 @@ def test_change_in_src_executes_the_lesson_again(tmp_path):
         assert button not in html, f"{button}: no repository address is set"
 
 
+@pytest.mark.slow
+def test_page_shows_the_twin_of_a_live_figure_and_no_widget(tmp_path):
+    cell = (
+        "from teachkit import figures\n"
+        "figures.live(lambda n: None, figures.Figure('<p>planted twin</p>', 'A twin.'), n=(1, 9))"
+    )
+    root = tiny_book(tmp_path, cell)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    wanted = {key: config[key] for key in ("nb_mime_priority_overrides", "nb_ipywidgets_js")}
+    (root / "_config.yml").write_text(yaml.safe_dump({**CONFIG, "sphinx": {"config": wanted}}))
+    done = run_build(root)
+    assert done.returncode == 0, done.stderr
+    html = (root / "_build" / "html" / "notebooks" / "lesson.html").read_text()
+    assert "<p>planted twin</p>" in html
+    assert "jupyter.widget" not in html
+
+
 @pytest.mark.parametrize("changed", ["src/value.txt", "src/new.py", "constraints.txt"])
 def test_salt_changes_with_what_lessons_run_on(tmp_path, changed):
     root = tiny_book(tmp_path, "1 + 1")

@@ -37,6 +37,10 @@ print(ADDRESS or "no address")
 
 # %%
 print(os.getcwd())
+
+# %%
+from teachkit import figures
+figures.live(lambda n: None, figures.Figure("<p>twin</p>", "A twin."), n=(1, 9))
 """
 
 
@@ -73,10 +77,12 @@ def lesson(executed, tmp_path):
 def test_executed_lesson_agrees(lesson, capsys):
     notebook, check = lesson
     assert check(capsys) == (0, "")
-    first, second = (cell for cell in notebook.cells if cell.cell_type == "code")
+    first, second, third = (cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.outputs[0].text == "https://example.org/course\n"
     assert second.outputs[0].text == "./notebooks\n", "the machine's path is replaced"
-    assert [first.execution_count, second.execution_count] == [1, 2]
+    assert [cell.execution_count for cell in (first, second, third)] == [1, 2, 3]
+    assert third.outputs[0].data == {"text/html": "<p>twin</p>", "text/plain": "A twin."}
+    assert "widgets" not in notebook.metadata
     run = notebook.metadata.teachkit.last_run
     assert set(run) == notebooks.LAST_RUN
     assert set(run.versions) == {"python", "torch"}
@@ -124,7 +130,7 @@ def change_header(notebook):
         (drop_count, "cell 2: execution count None, expected 2"),
         (add_error, "cell 2: an error is among the outputs"),
         (show_path, "cell 2: an output shows a path of the machine"),
-        (drop_cell, "3 cells in the .py, 2 in the .ipynb"),
+        (drop_cell, "4 cells in the .py, 3 in the .ipynb"),
         (tag_cell, "cell 2: tags differ"),
         (drop_last_run, "last_run has []"),
         (change_header, "teachkit metadata differs"),

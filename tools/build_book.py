@@ -114,7 +114,11 @@ def build(root: Path, *, fresh: bool = False) -> int:
 
 
 def _jupyter_book(root: Path, config: Path) -> int:
-    program = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    # Without the second import pages would carry the state of widgets, which nothing on them can show.
+    program = (
+        "import sys; from jupyter_book.cli.main import main; from nbclient import NotebookClient; "
+        "NotebookClient.set_widgets_metadata = lambda self: None; sys.exit(main())"
+    )
     command = [sys.executable, "-c", program, "build", str(root), "--config", str(config)]
     command += ["--toc", str(root / "_toc.yml"), "--path-output", str(root), "-W", "-n", "--keep-going", "-q"]
     return subprocess.run(command, cwd=root, env=_environment(), check=False).returncode

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT_S = 600
 HEADER = {"stem", "modules", "objectives", "minutes", "lab"}
 LAST_RUN = {"date", "device", "threads", "versions", "seconds", "peak_memory_bytes"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATH = re.compile(r"(?:/(?:home|root|Users)/|/tmp/ipykernel_|[A-Z]:\\\\?Users)")
 # Runs in the lesson's kernel after its last cell: only there are its threads and its memory known.
 PROBE = """
@@ -87,6 +88,7 @@ def execute(notebook: Any, folder: Path, root: Path) -> None:
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
+        store_widget_state=False,  # live figures bring a twin; a widget is nothing without its kernel
     )
     started = time.perf_counter()
     client.execute()
@@ -95,6 +97,8 @@ def execute(notebook: Any, folder: Path, root: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [_scrub(output, root) for output in cell.outputs]
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
     date = datetime.now(timezone.utc).date().isoformat()
     notebook.metadata.setdefault("teachkit", {})["last_run"] = {
         "date": date,

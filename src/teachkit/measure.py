@@ -154,6 +154,13 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
     }
 
 
+def caption(device: torch.device | str = "cpu", *, dtype: str = "float32", kind: Kind = "measured") -> str:
+    """One line of Markdown to stand under a figure: kind, device, threads, number format, versions, date."""
+    p = provenance(device)
+    software = f"Python {p['versions']['python']}, PyTorch {p['versions']['torch']}"
+    return f"*{kind}: {p['device']}, {p['threads']} threads, {dtype}, {software}, {p['date']}*"
+
+
 def device_name(device: torch.device | str = "cpu") -> str:
     """What the maker calls the device."""
     if torch.device(device).type == "cuda":

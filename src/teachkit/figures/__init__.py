@@ -5,13 +5,14 @@
     figures.attention_explorer(tokens, attention)    # tokens: S strings; attention (L, H, S, S)
     figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
     figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
+    figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
     with figures.style("dark"): ...    # the house matplotlib style by itself
     figures.use_style()                # the same for the rest of the session (light)
     figures.colours()["accent"]        # palette of the style in force, for use inside draw()
 
 Each of the first three returns a `Figure`; make it the last expression of a cell. It displays as HTML that
 needs no server, no network and no kernel. Without scripts, in print and in an untrusted notebook, the static
-twin shows.
+twin shows. `live` needs a kernel, and shows its twin where there is none.
 
 Writing a new figure: `<name>.js` is a classic script (no modules, no fetch: `file://` must work) that sets
 `window.teachkitFigures["<name>"] = { render(element, data) }`; `<name>.css` beside it is optional. `data` is
@@ -20,13 +21,16 @@ whatever JSON can say; floats are rounded, so that a page does not change with t
 
 from teachkit.figures.attention_explorer import attention_explorer, visible
 from teachkit.figures.html import Figure, show, static
+from teachkit.figures.live import Live, live
 from teachkit.figures.plots import PALETTE, colours, style, use_style
 
 __all__ = [
     "PALETTE",
     "Figure",
+    "Live",
     "attention_explorer",
     "colours",
+    "live",
     "show",
     "static",
     "style",
