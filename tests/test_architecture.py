@@ -45,6 +45,7 @@ LEVELS = {
     "figures.html": 1,
     "figures.live": 2,
     "figures.attention_explorer": 2,
+    "figures.logit_lens": 2,
     "figures.__init__": 3,
 }
 WITHOUT_TORCH = {"config", "hardware", "blocks", "scheduler", "cost", "roofline"}

@@ -3,6 +3,7 @@
     from teachkit import figures
 
     figures.attention_explorer(tokens, attention)    # tokens: S strings; attention (L, H, S, S)
+    figures.logit_lens(tokens, pieces, probs)    # what a model would say after each layer
     figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
     figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
     figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
@@ -22,6 +23,7 @@ whatever JSON can say; floats are rounded, so that a page does not change with t
 from teachkit.figures.attention_explorer import attention_explorer, visible
 from teachkit.figures.html import Figure, show, static
 from teachkit.figures.live import Live, live
+from teachkit.figures.logit_lens import logit_lens
 from teachkit.figures.plots import PALETTE, colours, style, use_style
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "attention_explorer",
     "colours",
     "live",
+    "logit_lens",
     "show",
     "static",
     "style",
