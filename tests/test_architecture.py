@@ -46,6 +46,8 @@ LEVELS = {
     "figures.live": 2,
     "figures.attention_explorer": 2,
     "figures.logit_lens": 2,
+    "figures.decode_steps": 2,
+    "figures.kv_memory": 2,
     "figures.__init__": 3,
 }
 WITHOUT_TORCH = {"config", "hardware", "blocks", "scheduler", "cost", "roofline"}
