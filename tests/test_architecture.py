@@ -48,6 +48,7 @@ LEVELS = {
     "figures.logit_lens": 2,
     "figures.decode_steps": 2,
     "figures.kv_memory": 2,
+    "figures.next_token": 2,
     "figures.__init__": 3,
 }
 WITHOUT_TORCH = {"config", "hardware", "blocks", "scheduler", "cost", "roofline"}

@@ -6,6 +6,7 @@
     figures.decode_steps(tokens, n_prompt, shape)    # a generation step by step, with and without a cache
     figures.kv_memory(model, device, context)        # a cache beside the weights and a device's memory
     figures.logit_lens(tokens, pieces, probs)    # what a model would say after each layer
+    figures.next_token(prompts, logits, names)   # what may follow, under temperature, top-k and top-p
     figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
     figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
     figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
@@ -28,6 +29,7 @@ from teachkit.figures.html import Figure, show, static
 from teachkit.figures.kv_memory import kv_memory
 from teachkit.figures.live import Live, live
 from teachkit.figures.logit_lens import logit_lens
+from teachkit.figures.next_token import next_token
 from teachkit.figures.plots import PALETTE, colours, style, use_style
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "kv_memory",
     "live",
     "logit_lens",
+    "next_token",
     "show",
     "static",
     "style",
