@@ -308,12 +308,13 @@ TERMS = glossary()
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_glossary_term_is_used_in_its_chapter(term):
+def test_glossary_term_is_used_in_its_chapter_or_on_the_model_card(term):
     [stem] = TERMS[term]
     lesson = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
     text = "\n".join(cell.source for cell in lesson.cells) + "\n".join(
         out for _, cell in guards.code_cells(lesson) for o in cell.outputs for out in guards.data(o).values()
     )
+    text += (ROOT / "src" / "teachkit" / "checkpoints" / "bundled" / "README.md").read_text(encoding="utf-8")
     assert any(re.search(rf"\b{form}", text, flags=re.I) for form in forms(term))
 
 
