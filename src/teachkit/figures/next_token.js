@@ -58,12 +58,9 @@
     return parts.join(', ');
   }
 
-  let serial = 0; // labels need an id that is theirs alone on the page
-
   function slider(name, low, high, step, value, words, change) {
-    const id = `tk-nt-${++serial}`;
-    const input = element('input', { type: 'range', id, min: low, max: high, step });
-    const output = element('output', { for: id });
+    const input = element('input', { type: 'range', min: low, max: high, step });
+    const output = element('output');
     const set = (number) => {
       input.value = number;
       output.textContent = words(Number(number));
@@ -75,7 +72,7 @@
     });
     input.addEventListener('change', () => change(Number(input.value), true));
     set(value);
-    return { set, box: element('div', {}, element('label', { for: id }, name), input, output) };
+    return { set, box: element('div', {}, element('label', {}, element('span', {}, name), input), output) };
   }
 
   function render(host, data) {
