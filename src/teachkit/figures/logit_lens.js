@@ -51,7 +51,7 @@
     const live = element('p', { 'aria-live': 'polite', class: 'tk-ll-live' });
 
     host.replaceChildren(element('div', { class: 'tk-ll' },
-      element('p', { class: 'tk-ll-hint' }, 'Each cell: the likeliest next token, if the stream is read there; the darker, the likelier. ✓: it did come next. Choose a cell, by the arrow keys too.'),
+      element('p', { class: 'tk-ll-hint' }, 'Each cell: the likeliest next token, if the stream is read there; the stronger the shade, the likelier. ✓: it did come next. Choose a cell, by the arrow keys too.'),
       element('div', { class: 'tk-ll-scroll' }, grid),
       element('div', { class: 'tk-ll-chosen' }, title, bars, next, live)));
 
