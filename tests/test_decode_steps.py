@@ -92,7 +92,9 @@ def test_twin_draws_every_pair_once():
     )
     assert recompute == {"new": 6 * 7 // 2}
     assert cache == {"old": 5 * 6 // 2, "new": 6}
-    assert [t.text for t in svg.iter(f"{SVG}text")] == ["Without a cache", "With a cache"]
+    texts = [text.text for text in svg.iter(f"{SVG}text")]
+    assert texts[:3] == ["Without a cache", "With a cache", "computed in this step"]
+    assert len(texts) == 6
     assert svg.get("aria-label") == figure(step=2).alt
 
 

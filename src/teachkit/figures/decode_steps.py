@@ -11,6 +11,12 @@ from teachkit.figures.html import Figure, show
 
 MOST_TOKENS = 40
 SIDES = {"recompute": "Without a cache", "cache": "With a cache"}
+KEY = {
+    "new": "computed in this step",
+    "masked": "computed, then masked away",
+    "old": "computed before, not again",
+    "kept": "key and value kept",
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def _sentence(names: Sequence[str], n_prompt: int, shape: DecodeShape, step: int
     )
 
 
-def _picture(names: Sequence[str], n_prompt: int, step: int, alt: str, cell: int = 9) -> str:
-    """Both sides as one SVG element: a table of queries and keys, and a column of tokens beside each."""
+def _picture(names: Sequence[str], n_prompt: int, step: int, alt: str, cell: int = 11) -> str:
+    """Both sides as one SVG element: a table of queries and keys, a mark per token beside it, and a key."""
     seen, side = n_prompt + step, len(names) - 1
     width = side * cell
     groups = []
@@ -101,7 +107,7 @@ def _picture(names: Sequence[str], n_prompt: int, step: int, alt: str, cell: int
             f'<path class="{kind}" d="{"".join(path)}"/>' for kind, path in _cells(seen, new).items() if path
         )
         rows = "".join(
-            f'<path class="{"new" if i >= seen - new else "kept"}" d="M{side + 1} {i}h2v1h-2z"/>'
+            f'<path class="{"new" if i >= seen - new else "kept"}" d="M{side + 1} {i + 0.08:.2f}h2v.84h-2z"/>'
             for i in range(seen)
         )
         groups.append(
@@ -109,10 +115,14 @@ def _picture(names: Sequence[str], n_prompt: int, step: int, alt: str, cell: int
             f'<text y="-7">{SIDES[name]}</text><rect class="paper" width="{width}" height="{width}"/>'
             f'<g transform="scale({cell})">{cells}{rows}</g></g>'
         )
-    whole = 2 * width + 9 * cell
+    for line, (kind, words) in enumerate(KEY.items()):
+        y = width + 34 + 20 * line
+        groups.append(f'<rect class="{kind}" y="{y}" width="12" height="12"/>')
+        groups.append(f'<text class="words" x="20" y="{y + 11}">{words}</text>')
+    whole, height = max(2 * width + 9 * cell, 320), width + 34 + 20 * len(KEY)
     return (
         f'<svg class="tk-ds-map" role="img" aria-label="{escape(alt)}" xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {whole} {width + 24}" width="{whole}">{"".join(groups)}</svg>'
+        f'viewBox="0 0 {whole} {height}" width="{whole}">{"".join(groups)}</svg>'
     )
 
 
