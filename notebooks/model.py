@@ -408,10 +408,7 @@ Markdown(
 )
 
 # %% [markdown]
-# **Measure.** First one score, then the whole model. *Shifted* means that all positions are larger by 100. The control, *stretched*, doubles all
-# positions, so that all distances change.
-#
-# **Predict.** What does either do to the model's loss on text that it was not trained on?
+# **Measure.** First one score. The same query and the same key stand at different places; the control is another distance.
 
 
 # %%
@@ -424,8 +421,16 @@ def score(p, q):
 
 
 for p, q in ((3, 0), (103, 100), (903, 900), (10, 0)):
-    print(f"query at {p:3}, key at {q:3}, distance {p - q}: score {score(p, q):5.1f}")
+    print(f"query at {p:3}, key at {q:3}, distance {p - q:2}: score {score(p, q):5.1f}")
 
+# %% [markdown]
+# Then the whole model, by its loss on the first 128 tokens of four files of Python's library that were kept out of training. The loss is given in *bits per byte*: the sum of
+# the bits that the tokens cost, divided by the bytes of the text instead of the tokens, so that models with different tokenizers can be compared. Beginnings are hard, with little read so far; over
+# whole files this model needs fewer bits, as its model card in this book says.
+#
+# **Predict.** *Shifted*: all positions are larger by 100. *Stretched*, the control: all positions are doubled, so that every distance changes. What does either do to the loss?
+
+# %%
 held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
 by_length = sorted(held_out, key=lambda name: len(held_out[name]))
 excerpts = torch.cat([encode(held_out[name])[:, :129] for name in by_length[-4:]])
@@ -441,13 +446,6 @@ def bits_per_byte(forward):
     return nats / math.log(2) / n_bytes
 
 
-# %% [markdown]
-# Bits per *byte* instead of bits per token: the same sum of bits, divided by the bytes of the text, so that models with different tokenizers can be
-# compared. The excerpts are the first 128 tokens of four files of Python's library that were kept out of training. Beginnings are hard, with little read so far; over
-# whole files the model needs fewer bits, as its model card in this book says.
-
-
-# %%
 class Placed(tk.cache.UncachedStep):
     """A forward pass whose tokens stand at the given positions instead of 0, 1, 2, ..."""
 
@@ -456,19 +454,15 @@ class Placed(tk.cache.UncachedStep):
         self.positions = positions.expand(tokens.shape)
 
 
-places = torch.arange(inputs.shape[1])
-baseline = bits_per_byte(model)
-
-
 def placed_at(positions):
     return lambda tokens: model(tokens, step=Placed(tokens, positions))
 
 
-for name, positions in {
-    "as trained": places,
-    "shifted": places + 100,
-    "stretched": 2 * places,
-}.items():
+# %%
+places = torch.arange(inputs.shape[1])
+baseline = bits_per_byte(model)
+print(f"as trained  {baseline:.2f} bits per byte")
+for name, positions in {"shifted": places + 100, "stretched": 2 * places}.items():
     print(f"{name:11} {bits_per_byte(placed_at(positions)):.2f} bits per byte")
 
 # %% [markdown]
@@ -507,7 +501,7 @@ in_mlp, in_attention = parts["MLPs"] // L, parts["attention"] // L
 print(f"parameters of a layer that are in its MLP: {in_mlp / (in_mlp + in_attention):.0%}")
 
 # %% [markdown]
-# **Explain.** The last line is no accident of this model. With as many key/value heads as query heads, attention has $4C^2$ parameters; with
+# **Explain.** Exchanged, they are not the same: only one of the two passes through silu. And the last line is no accident of this model. With as many key/value heads as query heads, attention has $4C^2$ parameters; with
 # $F = \tfrac{8}{3}C$, three matrices have $3 \cdot \tfrac{8}{3} C^2 = 8C^2$, twice as many, and just what two matrices of the older width $4C$ had. Shared key/value
 # heads tilt it further.
 
@@ -552,8 +546,8 @@ for name, logits in others.items():
 print(f"{bits_per_byte(logits_of):.2f} bits per byte")
 
 # %% [markdown]
-# Twelve lines of loop, and that is a Llama. The published ones are the same program with larger numbers in place of the nine. Two implementations agree with ours that share
-# no code with it; that is worth more than either saying it is right.
+# Eight lines in the loop, and that is a layer of a Llama. The published ones are the same program with larger numbers in place of the nine. `transformers` shares no code with ours: to agree by
+# mistake, both would have to be wrong in the same way.
 
 # %% [markdown]
 # ## 7. Reading between the layers
@@ -942,7 +936,7 @@ Hardly noticed: most heads, and MLP {cheap}, whose {in_mlp:,} parameters are {in
 """)
 
 # %% [markdown]
-# All this holds for one small model, on one kind of text. A model trained without a part would have learnt to do without it, as the loss of a trained model without that part does not tell.
+# All this holds for one small model on one kind of text. And it says nothing of a model that was *trained* without the part, and has learnt to do without.
 
 # %% [markdown]
 # ## 9. GPT-2 and Falcon: the same program with other switches
@@ -992,6 +986,8 @@ print(f"{'':18}" + "".join(f"{family:>10}" for family in shapes))
 print("logits equal to transformers':", agree)
 
 # %% [markdown]
+# Falcon-7B's one key/value head for all queries needs no switch of its own: it is $H_{kv} = 1$.
+#
 # **Build.** The count of section 1 covers Llama. With the other switches it takes a few lines more, and needs no model, only a shape. The control: the
 # parameters of a `Decoder` of that shape, on PyTorch's device `meta`, where tensors have shapes and no memory.
 
@@ -1038,15 +1034,14 @@ for name, shape in published.items():
 # %% [markdown]
 # ## 10. What one token costs
 #
-# **Predict.** A matrix of $n$ parameters multiplies one row: $2n$ FLOPs, as in the first lesson. How many FLOPs does the whole model take for one token, with $N$ parameters in all?
+# **Predict.** A matrix that multiplies one row takes two FLOPs for each of its numbers, a multiplication and an addition. Let $n$ be the number of parameters in all matrices. How many FLOPs does the model take for one token, and how many for $T$?
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-in_matrices = (
-    n_parameters - parts["norms"]
-)  # the embedding counts: it is looked up, and then used as the head
-print("   T    FLOPs counted    2 T N + 4 L H D T²")
+# The embedding counts: it is looked up, but as the head it is a matrix.
+in_matrices = n_parameters - parts["norms"]
+print("   T    FLOPs counted    2 T n + 4 L H D T²")
 for T in (1, 10, 100):
     with FlopCounterMode(display=False) as counter:
         model(inputs[:1, :T])
@@ -1056,12 +1051,12 @@ of_attention = 4 * L * H * D / (2 * in_matrices + 4 * L * H * D)
 print(f"for one token, the part that is attention over tokens: {of_attention:.1%}")
 
 # %% [markdown]
-# **Explain.** Two FLOPs for each parameter that stands in a matrix, and a term for attention that grows with what has been read. With the norms left out of $N$, this is exact.
+# **Explain.** Two FLOPs for each parameter that stands in a matrix, and the first lesson's $4HTSD$ in each layer, which grows with what has been read. For the matrix products this is exact; the norms, softmax and silu are by custom not counted.
 #
 # Now the bytes. To compute the logits for one token, every one of these matrices is needed whole: each number must be fetched from memory, multiplied once, added once, and is done with. In 16 bits that is
 # two FLOPs for two bytes. An A100 with 80 GB does 312 TFLOP/s in 16 bits and reads 2.0 TB/s
 # ([data sheet](https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf)): it could do some 150 FLOPs with each byte, and is asked for one.
-# Writing one token at a time, a model is *memory bound*: the time goes into moving its bytes. Hence the name of this course.
+# Writing one token at a time, a large model is *memory bound*: the time goes into moving its bytes. Hence the name of this course.
 #
 # The way out is in the formula, too. The matrices are the same for all $T$ tokens. Fetched once and used on 100 rows, each byte serves 100 times. A prompt offers its tokens all at once; an answer does not.
 
