@@ -21,6 +21,7 @@ import book_api
 import book_lessons
 import lesson_guards as guards
 from test_architecture import LEVELS, MODULES, siblings
+from test_figures import browser  # noqa: F401  (a fixture)
 
 ROOT = guards.ROOT
 BOOK = ROOT / "book"
@@ -62,8 +63,9 @@ def page():
 
 
 def words(article):
-    """The text of an article, without tags."""
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", "", article)))
+    """The text of an article, without tags and with the quotation marks of a keyboard."""
+    text = html.unescape(re.sub(r"<[^>]+>", " ", article)).translate(str.maketrans("‘’“”", "''\"\""))
+    return re.sub(r"\s+", " ", text)
 
 
 # The table of contents
@@ -201,6 +203,24 @@ def test_built_reference_has_every_public_name(page):
 
 def is_public(node):
     return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("name", [TOC["root"], *FILES])
+def test_built_page_fits_a_phone_and_asks_no_network(name, page, browser):  # noqa: F811
+    page(name)
+    address = (ROOT / "_build" / "html" / f"{name}.html").as_uri()
+    for width in (360, 1280):
+        context = browser.new_context(viewport={"width": width, "height": 800})
+        tab, asked, errors = context.new_page(), [], []
+        tab.on("request", lambda request, asked=asked: asked.append(request.url))
+        tab.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        tab.goto(address)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        assert errors == []
+        context.close()
 
 
 # The reference of the package

@@ -282,7 +282,11 @@ def _table(header: list[str], rows: list[list[nodes.Element | str]]) -> nodes.ta
 
 
 def _row(cells: list[Any]) -> nodes.row:
-    texts = [nodes.Text(cell) if isinstance(cell, str) else cell for cell in cells]
+    # A figure and its unit stay on one line, however narrow the column.
+    texts = [
+        nodes.Text(re.sub(r"(?<=\d) (?=G?[Bs]$)", "\u00a0", cell)) if isinstance(cell, str) else cell
+        for cell in cells
+    ]
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", text)) for text in texts))
 
 
