@@ -6,6 +6,7 @@ Read from the sources where that is enough; built pages are looked at where `mak
 from __future__ import annotations
 
 import ast
+import doctest
 import html
 import inspect
 import re
@@ -66,6 +67,12 @@ def words(article):
     """The text of an article, without tags and with the quotation marks of a keyboard."""
     text = html.unescape(re.sub(r"<[^>]+>", " ", article)).translate(str.maketrans("‘’“”", "''\"\""))
     return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("extension", [book_lessons, book_api], ids=lambda module: module.__name__)
+def test_examples_in_the_extensions(extension):
+    done = doctest.testmod(extension)
+    assert (done.failed, done.attempted > 0) == (0, True)
 
 
 # The table of contents
