@@ -97,7 +97,7 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 model = tk.load("bundled")
 tokenizer = model.tokenizer
 V = model.config.vocab_size
-START = tokenizer.bos  # stands before every text in training, and so ends the one before
+START = tokenizer.bos  # in training, stands between one text and the next
 folder = resources.files("teachkit") / "checkpoints" / "bundled"
 bpe = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
 
@@ -146,13 +146,11 @@ def encode(text):
 held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
 code = held_out["functools.py"]
 line = "    return self._value\n"
-print("a line     ", tokenizer.pieces(line))
-print(
-    "whole files",
-    all(encode(held_out[f]) == tokenizer.encode(held_out[f]) for f in ("functools.py", "chunk.py")),
-)
-print("and back   ", all(tokenizer.decode(tokenizer.encode(text)) == text for text in held_out.values()))
-print("pieces join", "".join(tokenizer.pieces(line)) == line)
+print("a line      ", tokenizer.pieces(line))
+print("a whole file", encode(code) == tokenizer.encode(code))
+there_and_back = (tokenizer.decode(tokenizer.encode(text)) for text in held_out.values())
+print("and back    ", list(there_and_back) == list(held_out.values()))
+print("pieces join ", "".join(tokenizer.pieces(line)) == line)
 
 # %% [markdown]
 # **Predict.** On Python this tokenizer puts nearly four bytes into a token. How many does it put into a token of English prose,
@@ -190,7 +188,7 @@ print([tokenizer.decode([token]) for token in tokenizer.encode(TEXTS["English"])
 def continue_greedily(ids, n):
     ids = list(ids)
     for _ in range(n):
-        logits = model(torch.tensor([ids]))  # (1, T, V): all rows, though only the last is new
+        logits = model(torch.tensor([ids]))  # (1, T, V), of which one row is new
         ids.append(logits[0, -1].argmax().item())
     return ids[-n:]
 
@@ -226,7 +224,11 @@ print("same tokens:", ours == theirs.tokens)
 def tokens_fed(call):
     """How many tokens each pass of the model was given"""
     fed = []
-    hook = model.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].numel()))
+
+    def count(_, inputs):
+        fed.append(inputs[0].numel())
+
+    hook = model.register_forward_pre_hook(count)
     call()
     hook.remove()
     return fed
@@ -240,16 +242,17 @@ for name, fed in {"with cache": with_cache, "without": without}.items():
 # %% [markdown]
 # ### Where a prompt ends
 #
-# **Predict.** Three prompts that differ in white space at the end. Do they get the same continuation?
+# **Predict.** Two pairs of prompts, each alike but for white space at the end. Does it change what follows?
 
 # %%
-for text in ("import", "import ", "def read_config(path):\n", "def read_config(path):\n    "):
+header = "def read_config(path):"
+for text in ("import", "import ", header + "\n", header + "\n    "):
     answer = tk.generate(model, start_of(text), max_new_tokens=8)
     last = tokenizer.pieces(text)[-1]
     print(f"last token {last!r:9} then {answer.text!r:42} finish: {answer.finish}")
 
 # %% [markdown]
-# **Explain.** In the training text, the statement is always the token `import␣`, with its space. A bare `import` is the
+# **Explain.** The statement is the token `import␣`, with its space. A bare `import` is the
 # beginning of another word, and the model completes one: *importing*. After the function's colon, the line end and four spaces are one token. A line
 # end alone is another token, which says that no indentation follows: so here is no body, and the likeliest token is the *end of
 # text* (`START`, which separates texts in training). Same letters for you, other tokens for the model. If the end of a prompt is yours to
@@ -270,7 +273,7 @@ for text in ("import", "import ", "def read_config(path):\n", "def read_config(p
 # `tk.generate` returns the moment at which each token was known. Before it measures, the definition:
 
 # %%
-known_s = [0.30, 0.35, 0.45, 0.50]  # an example: seconds from the call until each of four tokens was known
+known_s = [0.30, 0.35, 0.45, 0.50]  # an example: when each of four tokens was known
 example = tk.Generation(text="", tokens=[1, 2, 3, 4], finish="length", times_s=known_s)
 print(f"TTFT {example.ttft_s:.2f} s, TPOT {example.tpot_s:.3f} s")
 run = tk.generate(model, prompt, max_new_tokens=24)
@@ -279,13 +282,14 @@ print("one time per token:", len(run.times_s) == len(run.tokens) == 24)
 print("latency is the last time:", math.isclose(latency_s, run.times_s[-1]))
 
 # %% [markdown]
-# **Predict.** The prompt grows from 16 tokens to 896. By what factor does TTFT grow, and by what factor TPOT?
+# **Predict.** The prompt grows from 16 tokens to 896. By what factor does TTFT grow, and by what factor TPOT? (The prompts below are token ids already,
+# so tokenizing takes no part, and nobody waits in a queue.)
 
 # %% tags=["nbval-ignore-output"]
 document = start_of(code)
 n_prompts, n_new = (16, 64, 256, 896), 32
 runs = {n: [] for n in n_prompts}
-for n in n_prompts * 4:  # in turn, so that a slow spell of the machine falls on all alike
+for n in n_prompts * 4:  # in turn: a slow spell of the machine falls on all alike
     runs[n].append(tk.generate(model, document[:n], max_new_tokens=n_new))
 ttft_s = {n: statistics.median(run.ttft_s for run in runs[n][1:]) for n in n_prompts}
 tpot_s = {n: statistics.median(run.tpot_s for run in runs[n][1:]) for n in n_prompts}
@@ -350,7 +354,7 @@ def draw_times():
         va="top",
     )
     ax.set(xlabel="ms since the call", ylabel="tokens known", xlim=(0, None), ylim=(0, None))
-    ax.legend(loc="lower right")
+    ax.legend(loc="center")
     return fig
 
 
@@ -370,8 +374,8 @@ Markdown(f"*Where a line begins is TTFT; its slope is 1/TPOT.* {tk.measure.capti
 #
 # What is strange is the last two columns. A token of the prompt and a token of the answer pass through the same matrices, so they
 # cost nearly the same arithmetic. Yet one kind is much cheaper. Two suspects: a step of decode starts as many operations as a whole
-# prefill, and it fetches as many weights; both for a single token. Which one it is on which machine is the question of Part II. And it cannot be avoided as prefill avoids
-# it, by taking many tokens at once: token $i + 1$ cannot be computed before token $i$ has been chosen.
+# prefill, and it fetches as many weights; both for a single token. Which one it is on which machine is the question of Part II. And decode cannot do what prefill
+# does, take many tokens at once: token $i + 1$ has to wait until token $i$ has been chosen.
 
 # %% [markdown]
 # ## 4. Choosing
@@ -381,9 +385,15 @@ Markdown(f"*Where a line begins is TTFT; its slope is 1/TPOT.* {tk.measure.capti
 
 
 # %%
+def up_to(ends, tokens):
+    """The tokens up to and including the first that is in `ends`"""
+    at = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: at + 1]
+
+
 @torch.inference_mode()
 def write(prompts, steps, choose, ends=()):
-    """New tokens of each prompt: `steps` of them, or up to and including the first that is in `ends`"""
+    """New tokens of each prompt: `steps` of them, or up to the first in `ends`"""
     n = [len(ids) for ids in prompts]
     tokens = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True)
     cache = tk.cache.ContiguousCache(model.config, len(n), max(n) + steps)
@@ -396,7 +406,7 @@ def write(prompts, steps, choose, ends=()):
             break
         logits = model(rows[-1][:, None], cache=cache)[:, -1]
     written = torch.stack(rows, 1).tolist()
-    return [row[: next((i + 1 for i, t in enumerate(row) if t in ends), None)] for row in written]
+    return [up_to(ends, row) for row in written]
 
 
 def repeated(tokens, n=4):
@@ -412,14 +422,8 @@ print(tk.generate(model, start_of("import "), max_new_tokens=32).text)
 # when each token is drawn with the probability that it was given; and real source code, which repeats itself, too.
 
 # %%
-openings = [
-    "import ",
-    "class Queue:\n    ",
-    "def read(self, size):\n    ",
-    "for i in ",
-    "try:\n    import ",
-    "# The ",
-]
+openings = ["import ", "class Queue:\n    ", "def read(self, size):\n    "]
+openings += ["for i in ", "try:\n    import ", "# The "]
 openings = [start_of(text) for text in openings]
 
 
@@ -438,12 +442,10 @@ share = {
     "drawn": mean(map(repeated, drawn_texts)),
     "source code": mean(map(repeated, real_texts)),
 }
-print(
-    "greedy, batched = alone:",
-    greedy_texts[0][:32] == tk.generate(model, openings[0], max_new_tokens=32).tokens,
-)
+alone = tk.generate(model, openings[0], max_new_tokens=32).tokens
+print("greedy, batched = alone:", greedy_texts[0][:32] == alone)
 print("greedy repeats more than half of its runs:", share["greedy"] > 0.5)
-print("drawn text repeats less than a quarter of what greedy does:", share["drawn"] < share["greedy"] / 4)
+print("drawn, less than a quarter of that:", share["drawn"] < share["greedy"] / 4)
 
 # %% tags=["nbval-ignore-output"]
 verdict = (
@@ -524,7 +526,8 @@ print("equals teachkit            kept: four equal  noise  real")
 for setting in settings:
     same, kept = [], []
     for logits in (torch.zeros(4), noise, real):
-        ours, theirs = distribution(logits, **setting), tk.sampling.probabilities(logits, **setting)
+        ours = distribution(logits, **setting)
+        theirs = tk.sampling.probabilities(logits, **setting)
         same.append(torch.allclose(ours, theirs, atol=1e-5))
         kept.append(int((theirs > 0).sum()))
     print(f"{all(same)!s:24} {kept[0]:14} {kept[1]:9} {kept[2]:6}   {setting}")
@@ -540,10 +543,11 @@ NAMES = [tokenizer.decode([token]) or "<end>" for token in range(V)]
 @torch.inference_mode()
 def next_logits(texts):
     """(N, V): the logits after each text"""
-    return torch.cat([model(torch.tensor([start_of(text)]), last_only=True)[:, -1] for text in texts])
+    tokens = [torch.tensor([start_of(text)]) for text in texts]
+    return torch.cat([model(row, last_only=True)[:, -1] for row in tokens])
 
 
-PROMPTS = ["    for i in ", "import ", "    return ", "def read_config(path):\n    ", "        raise Value"]
+PROMPTS = ["import ", "    for i in ", "    return ", header + "\n    ", "        raise Value"]
 explorer = figures.next_token(PROMPTS, next_logits(PROMPTS), NAMES)
 explorer
 
@@ -557,12 +561,13 @@ explorer
 
 # %% tags=["nbval-ignore-output"]
 def look(text, temperature=0.8, top_p=0.95):
-    return figures.next_token([text], next_logits([text]), NAMES, temperature=temperature, top_p=top_p)
+    settings = {"temperature": temperature, "top_p": top_p}
+    return figures.next_token([text], next_logits([text]), NAMES, **settings)
 
 
-figures.live(
-    look, explorer, text="    def __init__(self, ", temperature=(0.0, 2.0, 0.05), top_p=(0.05, 1.0, 0.05)
-)
+PROMPT = "    def __init__(self, "
+ranges = {"temperature": (0.0, 2.0, 0.05), "top_p": (0.05, 1.0, 0.05)}
+figures.live(look, look(PROMPT), text=PROMPT, **ranges)
 
 # %% [markdown]
 # **Measure.** Is what is drawn distributed as it was computed? A computer draws with a random number $u$ between 0 and 1. Lay the probabilities end to end on a line of length 1; the
@@ -572,8 +577,9 @@ figures.live(
 # %%
 def pick(probs, u):
     """(B, V) probabilities, (B,) numbers from 0 to 1 -> (B,) tokens"""
-    ends_at = probs.cumsum(-1)
-    return torch.searchsorted(ends_at, u[:, None], right=True)[:, 0].clamp_max(probs.shape[-1] - 1)
+    borders = probs.cumsum(-1)
+    token = torch.searchsorted(borders, u[:, None], right=True)[:, 0]
+    return token.clamp_max(probs.shape[-1] - 1)  # where rounding leaves the last below 1
 
 
 def agrees(tokens, probs, n_sigma=5):
@@ -647,10 +653,12 @@ def until_stop(pieces, stop):
 stop, streamed = "\nfrom", []
 ids = ends["stop string"].tokens
 tk.generate(model, start_of("import "), 64, stop=stop, stream=streamed.append)
-print("tokens     ", [tokenizer.decode([token]) for token in ids])
-print("ours       ", [piece for piece in until_stop(map(NAMES.__getitem__, ids), stop) if piece])
-print("teachkit   ", streamed)
-print("a false alarm", list(until_stop(["a", "\n", "import", "\n", "from ", "b"], stop)))
+pieces = [tokenizer.decode([token]) for token in ids]
+print("tokens       ", pieces)
+print("ours         ", [piece for piece in until_stop(pieces, stop) if piece])
+print("teachkit     ", streamed)
+false_alarm = ["a", "\n", "import", "\n", "from ", "b"]
+print("a false alarm", list(until_stop(false_alarm, stop)))
 
 # %% [markdown]
 # There is a second reason to hold text back. A token may end inside a character: on bytes, most letters that are not English are made of several tokens.
@@ -679,7 +687,11 @@ request = start_of('def read_config(path):\n    """')
 
 def at_random(seed):
     generator = torch.Generator().manual_seed(seed)
-    return lambda logits: pick(logits.softmax(-1), torch.rand(len(logits), generator=generator))
+
+    def choose(logits):
+        return pick(logits.softmax(-1), torch.rand(len(logits), generator=generator))
+
+    return choose
 
 
 answers = write([request] * 64, LIMIT, at_random(3), CLOSING)
@@ -705,7 +717,7 @@ for i, (text, end) in enumerate(places):
     before = tokenizer.encode(text[max(0, end - 2000) : end])
     requests.append([START, *before[-(15 + 2 * i) :]])
     after = tokenizer.encode(text[end : end + 4000])
-    by_author.append(next((n + 1 for n, t in enumerate(after[:LIMIT]) if t in CLOSING), LIMIT))
+    by_author.append(len(up_to(CLOSING, after[:LIMIT])))
 by_model = [len(answer) for answer in write(requests, LIMIT, at_random(4), CLOSING)]
 prompt_length = [len(ids) for ids in requests]
 print("prompts from", min(prompt_length), "to", max(prompt_length), "tokens")
@@ -719,15 +731,14 @@ def rank_correlation(x, y):
 
 
 shuffle = random.Random(1)
-by_chance = sorted(
-    abs(rank_correlation(prompt_length, shuffle.sample(by_model, len(by_model)))) for _ in range(500)
-)[474]
+shuffled = [shuffle.sample(by_model, len(by_model)) for _ in range(500)]
+by_chance = sorted(abs(rank_correlation(prompt_length, row)) for row in shuffled)[474]
 knows = {
     "the model's": rank_correlation(prompt_length, by_model),
     "the author's": rank_correlation(prompt_length, by_author),
 }
 print("a length knows itself:", round(rank_correlation(by_model, by_model), 2))
-print("the prompt's length foretells the model's answer well:", abs(knows["the model's"]) > 0.5)
+print("prompt's length foretells the answer's:", abs(knows["the model's"]) > 0.5)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 groups = {
@@ -759,7 +770,7 @@ verdict = (
     if all(within.values())
     else "Both are more than chance gives, and far from a forecast"
     if not any(within.values())
-    else f"Of {' and '.join(name for name in knows if not within[name])} that is more than chance gives, and far from a forecast"
+    else f"Only that of {' and '.join(name for name in knows if not within[name])} is more than chance gives, and far from a forecast"
 )
 display(
     figures.static(
@@ -801,11 +812,11 @@ longer_left = median_left(40, everything) > median_left(0, everything)
 # A control with the same median in which waiting tells nothing: every step ends with the same probability.
 stop_probability = 1 - 0.5 ** (1 / statistics.median(everything))
 coin = random.Random(0)
-steady = [math.ceil(math.log(1 - coin.random()) / math.log(1 - stop_probability)) for _ in range(10000)]
+log_stay = math.log(1 - stop_probability)
+steady = [math.ceil(math.log(1 - coin.random()) / log_stay) for _ in range(10000)]
 print("after 40 tokens more is still to come than at the start:", longer_left)
-print(
-    "the same for the control, by more than a fifth:", median_left(40, steady) > 1.2 * median_left(0, steady)
-)
+left = median_left(40, steady) / median_left(0, steady)
+print("for the control, within a fifth the same:", 0.8 < left < 1.2)
 
 # %% tags=["nbval-ignore-output"]
 rows = "\n".join(

@@ -209,6 +209,11 @@ class TestInABrowser:
         assert page.locator("output").all_text_contents() == ["1", "off", "off"]
         assert page.locator(".tk-nt-says").text_content().startswith("At temperature 1, 47 of 47 tokens")
 
+    def test_one_prompt_needs_no_menu(self, open_page: Callable[..., Any]) -> None:
+        page = open_page(figures.next_token(["x = "], logits(n=1), NAMES).page())
+        assert page.get_by_role("combobox").count() == 0
+        assert page.locator(".tk-nt pre").text_content() == "x = "
+
     def test_the_keyboard_is_enough(self, open_page: Callable[..., Any]) -> None:
         page = open_page(figure().page())
         page.keyboard.press("Tab")

@@ -107,7 +107,7 @@
       element('span', {}, element('i'), 'can be drawn now, '), element('span', {}, element('b'), 'as the model gives it. '), element('span'));
 
     host.replaceChildren(element('div', { class: 'tk-nt' },
-      element('div', { class: 'tk-nt-prompt' }, element('label', {}, 'After this text ', prompts), text),
+      element('div', { class: 'tk-nt-prompt' }, element('label', {}, 'After this text ', ...(data.prompts.length > 1 ? [prompts] : [])), text),
       element('div', { class: 'tk-nt-sliders' }, ...Object.values(controls).map((control) => control.box), plain),
       element('div', {}, says, live),
       element('ol', {}, ...rows), scale));
