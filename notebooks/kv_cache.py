@@ -64,7 +64,7 @@ if importlib.util.find_spec("teachkit") is None:
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import json
 import math
 import time
