@@ -58,7 +58,9 @@ if importlib.util.find_spec("teachkit") is None:
             "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import itertools
@@ -342,9 +344,15 @@ def draw_times():
     for marker, (n, run) in zip("os", shown.items()):
         count = range(1, len(run.times_s) + 1)
         ax.plot(
-            [t * 1e3 for t in run.times_s], count, marker=marker, markersize=3, label=f"prompt of {n} tokens"
+            [t * 1e3 for t in run.times_s],
+            count,
+            marker=marker,
+            markersize=3,
+            label=f"prompt of {n} tokens",
         )
-    ax.axvline(shown[long].ttft_s * 1e3, color=figures.colours()["muted"], linewidth=0.8, linestyle=":")
+    ax.axvline(
+        shown[long].ttft_s * 1e3, color=figures.colours()["muted"], linewidth=0.8, linestyle=":"
+    )
     ax.annotate(
         "TTFT",
         (shown[long].ttft_s * 1e3, n_new),
@@ -620,7 +628,9 @@ ends = {
     "context": tk.generate(model, document[:1020], 64),
 }
 for why, answer in ends.items():
-    print(f"{why:17} finish {answer.finish:8} {len(answer.tokens)} tokens, text {answer.text[:24]!r}")
+    print(
+        f"{why:17} finish {answer.finish:8} {len(answer.tokens)} tokens, text {answer.text[:24]!r}"
+    )
 
 # %% [markdown]
 # **Predict.** The stop string was `⏎from`. It is two tokens long: `⏎` and `from␣`. A reader watches the text as it comes. When the token `⏎` has just been chosen, may it be
@@ -755,7 +765,12 @@ def draw_survival():
     for name, values in groups.items():
         going = [sum(v > n for v in values) / len(values) for n in range(LIMIT)]
         ax.step(range(LIMIT), going, where="post", label=name)
-    ax.set(xlabel="tokens written", ylabel="share still being written", xlim=(0, LIMIT), ylim=(0, 1))
+    ax.set(
+        xlabel="tokens written",
+        ylabel="share still being written",
+        xlim=(0, LIMIT),
+        ylim=(0, 1),
+    )
     ax.legend()
     return fig
 
@@ -897,7 +912,9 @@ def reading_ms(words_per_minute, words_per_token):
 
 
 print(f"3/4 of a word per token      {reading_ms(250, 0.75):.0f} ms")
-print(f"our tokenizer, {words_per_token:.2f} of a word  {reading_ms(250, words_per_token):.0f} ms")
+print(
+    f"our tokenizer, {words_per_token:.2f} of a word  {reading_ms(250, words_per_token):.0f} ms"
+)
 
 # %% [markdown]
 # Smaller tokens must come faster. A bound on TPOT therefore belongs to a tokenizer, a language and a kind of text; tokens per second of two models with different
@@ -1095,5 +1112,7 @@ Markdown(f"""
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
-    Markdown(f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}.")
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
 )

@@ -62,7 +62,9 @@ if importlib.util.find_spec("teachkit") is None:
             "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import json
@@ -105,7 +107,9 @@ def write(prompt, n_new):
     """n_new tokens, each the likeliest after all that stands before it; everything is computed each time"""
     ids = list(prompt)
     for _ in range(n_new):
-        logits = model(torch.tensor([ids]), last_only=True)  # last_only: logits of the last token alone
+        logits = model(
+            torch.tensor([ids]), last_only=True
+        )  # last_only: logits of the last token alone
         ids.append(logits[0, -1].argmax().item())
     return ids[len(prompt) :]
 
@@ -432,13 +436,17 @@ for T in (16, 128, 1000):
     with FlopCounterMode(display=False) as counter:
         model(tokens[:, T - 1 : T], cache=cache)
     assert counter.get_total_flops() == pass_flops(1, T)
-    print(f"{T:5} {pass_flops(T, T):15,} {pass_flops(1, T):13,} {pass_flops(T, T) / pass_flops(1, T):7.0f}")
+    print(
+        f"{T:5} {pass_flops(T, T):15,} {pass_flops(1, T):13,} {pass_flops(T, T) / pass_flops(1, T):7.0f}"
+    )
 
 
 # %% tags=["nbval-ignore-output"]
 def pass_times(model, T, repeats=9):
     """Seconds for one more token at length T: (everything computed, cached)"""
-    ids = torch.randint(model.config.vocab_size, (1, T), generator=torch.Generator().manual_seed(T))
+    ids = torch.randint(
+        model.config.vocab_size, (1, T), generator=torch.Generator().manual_seed(T)
+    )
     cache = tk.cache.ContiguousCache(model.config, 1, T)
     model(ids, cache=cache)
 
@@ -465,7 +473,10 @@ def draw_curve():
     for i, name in enumerate(("everything again", "with a cache")):
         ax.loglog(lengths, [curve[T][i] * 1e3 for T in lengths], marker="o", label=name)
     ax.set(
-        xlabel="T (tokens in the text)", ylabel="ms for one more token", xticks=lengths, xticklabels=lengths
+        xlabel="T (tokens in the text)",
+        ylabel="ms for one more token",
+        xticks=lengths,
+        xticklabels=lengths,
     )
     ax.minorticks_off()
     ax.legend()
@@ -524,7 +535,10 @@ print("cache.nbytes / (3 * 500)    ", cache.nbytes // (3 * 500))
 # The text of section 2, as our own cache holds it
 ours = GrowingCache()
 model(text, cache=ours)
-print("GrowingCache, per token     ", sum(k.nbytes + v.nbytes for k, v in ours.stored.values()) // 257)
+print(
+    "GrowingCache, per token     ",
+    sum(k.nbytes + v.nbytes for k, v in ours.stored.values()) // 257,
+)
 
 # %% [markdown]
 # Two conventions decide what a number of bytes is called: a *GB* is $10^9$ bytes, a *GiB* is $2^{30}$, and $2^{30} / 10^9 = 1.07$. Models are usually served with numbers of 16 bits, 2 bytes each.
@@ -536,7 +550,9 @@ GPT3 = tk.ModelConfig(
     vocab_size=50257, d_model=12288, n_layers=96, n_heads=96, d_ff=49152, context=2048, norm="layer", gated_mlp=False,
     position="learned", qkv_bias=True, o_bias=True, mlp_bias=True, tied=True, activation="gelu_tanh",
 )  # fmt: skip
-LLAMA_7B = tk.ModelConfig(vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, d_ff=11008, context=2048)
+LLAMA_7B = tk.ModelConfig(
+    vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, d_ff=11008, context=2048
+)
 
 
 def n_parameters(config):
@@ -569,10 +585,21 @@ Markdown(f"""
 
 # %%
 LLAMA3_8B = tk.ModelConfig(
-    vocab_size=128256, d_model=4096, n_layers=32, n_heads=32, n_kv_heads=8, d_ff=14336, context=8192
+    vocab_size=128256,
+    d_model=4096,
+    n_layers=32,
+    n_heads=32,
+    n_kv_heads=8,
+    d_ff=14336,
+    context=8192,
 )
 print("                bytes per token     weights, GB   tokens that weigh as much")
-for name, c in {"this model": config, "LLaMA-7B": LLAMA_7B, "Llama 3 8B": LLAMA3_8B, "GPT-3": GPT3}.items():
+for name, c in {
+    "this model": config,
+    "LLaMA-7B": LLAMA_7B,
+    "Llama 3 8B": LLAMA3_8B,
+    "GPT-3": GPT3,
+}.items():
     n, kv = n_parameters(c), c.kv_bytes_per_token(2)
     print(f"{name:12} {kv:18,} {2 * n / 1e9:15.2f} {2 * n // kv:27,}")
 
@@ -594,10 +621,14 @@ def allocate(shape, tokens, bits):
     dtype = {16: torch.bfloat16, 32: torch.float32}[bits]
     predicted = SHAPES[shape].kv_bytes_per_token(dtype.itemsize) * tokens
     if predicted > 6e8:
-        return Markdown(f"{predicted / 1e9:.2f} GB: more than this page will take. Choose fewer tokens.")
+        return Markdown(
+            f"{predicted / 1e9:.2f} GB: more than this page will take. Choose fewer tokens."
+        )
     cache = tk.cache.ContiguousCache(SHAPES[shape], 1, tokens, dtype=dtype)
     equal = "as predicted" if cache.nbytes == predicted else f"predicted were {predicted:,}"
-    sizes = f"{cache.nbytes:,} bytes = {cache.nbytes / 1e9:.3f} GB = {cache.nbytes / 2**30:.3f} GiB"
+    sizes = (
+        f"{cache.nbytes:,} bytes = {cache.nbytes / 1e9:.3f} GB = {cache.nbytes / 2**30:.3f} GiB"
+    )
     return Markdown(f"{shape}, {tokens:,} tokens: **{sizes}**, {equal}")
 
 
@@ -636,10 +667,15 @@ def calls_of_a_step(model, past):
 
 torch.manual_seed(0)
 narrow = tk.Decoder(
-    tk.ModelConfig(vocab_size=64, d_model=32, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=88)
+    tk.ModelConfig(
+        vocab_size=64, d_model=32, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=8, d_ff=88
+    )
 )
 n_calls = calls_of_a_step(model, 10)
-print("parameters, ours and narrow      ", *(sum(p.numel() for p in m.parameters()) for m in (model, narrow)))
+print(
+    "parameters, ours and narrow      ",
+    *(sum(p.numel() for p in m.parameters()) for m in (model, narrow)),
+)
 print("calls of a step: hundreds        ", 200 < n_calls < 1000)
 print("as many after 1,000 tokens       ", calls_of_a_step(model, 1000) == n_calls)
 print("as many in the narrow model      ", calls_of_a_step(narrow, 10) == n_calls)
@@ -650,7 +686,9 @@ narrow_curve = {T: pass_times(narrow, T) for T in lengths if T <= 256}
 
 def first_win(curve, factor=1.5):
     """The shortest length measured from which on the cache is `factor` times faster, in words"""
-    wins = [T for T in curve if all(curve[t][0] >= factor * curve[t][1] for t in curve if t >= T)]
+    wins = [
+        T for T in curve if all(curve[t][0] >= factor * curve[t][1] for t in curve if t >= T)
+    ]
     return f"from {wins[0]} tokens on" if wins else "at none of the lengths measured"
 
 
@@ -694,7 +732,9 @@ calls = {
     "no cache": lambda: model(scored),
     "filling a cache": lambda: model(scored, cache=tk.cache.ContiguousCache(config, 1, 256)),
 }
-score_s = {name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=7).items()}
+score_s = {
+    name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=7).items()
+}
 score_s["token by token"] = tk.measure.time_call(token_by_token, warmup=0, repeats=3).median_s
 extra = score_s["filling a cache"] / score_s["no cache"] - 1
 told = "no measurable difference" if abs(extra) < 0.15 else f"{extra:+.0%}"
@@ -721,8 +761,19 @@ affordable; it does not make it as cheap as reading.
 # **Predict.** For a model of this size with room for long texts, at how many tokens are there as many bytes of keys and values as of weights? What does that do to the time of a step?
 
 # %% tags=["nbval-ignore-output"]
-fields = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "tied")
-long = tk.Decoder(tk.ModelConfig(**{name: getattr(config, name) for name in fields}, context=32768))
+fields = (
+    "vocab_size",
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "d_ff",
+    "tied",
+)
+long = tk.Decoder(
+    tk.ModelConfig(**{name: getattr(config, name) for name in fields}, context=32768)
+)
 even = sum(p.nbytes for p in long.parameters()) / long.config.kv_bytes_per_token(4)
 
 
@@ -749,7 +800,11 @@ table = "\n".join(
 )
 more_s = long_s[32768] - long_s[512]
 arithmetic_s = 4 * L * H * D * (32768 - 512) / (rate_all * 1e9)
-fetching = "most of it is fetching" if arithmetic_s < more_s / 2 else "fetching is not the larger part here"
+fetching = (
+    "most of it is fetching"
+    if arithmetic_s < more_s / 2
+    else "fetching is not the larger part here"
+)
 Markdown(f"""
 | tokens in the cache | keys and values, MB | times the weights | one step, ms |
 | ---: | ---: | ---: | ---: |
@@ -1006,5 +1061,7 @@ Which of the two is in the box, ask the device: `torch.cuda.mem_get_info()` answ
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
-    Markdown(f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}.")
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
 )

@@ -60,7 +60,9 @@ if importlib.util.find_spec("teachkit") is None:
             "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import json
@@ -156,7 +158,9 @@ del header["__metadata__"]
 stored = sum(math.prod(tensor["shape"]) for tensor in header.values())
 predicted, on_disk = 8 + header_bytes + 2 * n_parameters, path.stat().st_size
 
-print(f"{len(header)} tensors of {stored:,} numbers; counted by hand: the same {stored == n_parameters}")
+print(
+    f"{len(header)} tensors of {stored:,} numbers; counted by hand: the same {stored == n_parameters}"
+)
 print(f"8 + {header_bytes:,} + 2 x {n_parameters:,} = {predicted:,} bytes")
 print(f"on disk {on_disk:,} bytes; as predicted: {on_disk == predicted}")
 for name in list(header)[:4]:
@@ -230,7 +234,9 @@ def hooked(hooks):
 def outputs(modules, tokens):
     """What each of the modules gives in one pass over the tokens, stacked"""
     kept = []
-    with hooked([(module, lambda module, inputs, output: kept.append(output)) for module in modules]):
+    with hooked(
+        [(module, lambda module, inputs, output: kept.append(output)) for module in modules]
+    ):
         model(tokens)
     return torch.stack(kept)
 
@@ -355,7 +361,10 @@ generator = torch.Generator().manual_seed(0)
 query, key = torch.randn(2, 1, 1, 40, D, generator=generator)
 positions = torch.arange(40)
 cos_sin = tk.layers.rope_angles(positions[None], speed, torch.float32)
-print("equals teachkit's:", same(rotate(query, positions, theta), tk.layers.apply_rope(query, *cos_sin)))
+print(
+    "equals teachkit's:",
+    same(rotate(query, positions, theta), tk.layers.apply_rope(query, *cos_sin)),
+)
 
 # %% [markdown]
 # Which two numbers make a pair is a convention. Here $x_i$ goes with $x_{i + D/2}$, as in all of Hugging Face's Llama checkpoints; the paper pairs neighbours,
@@ -381,10 +390,23 @@ def draw_rotary():
         for place in range(6):
             angle = place * speed[pair].item()
             tip = (math.cos(angle), math.sin(angle))
-            ax.plot([0, tip[0]], [0, tip[1]], color=ink["accent"], linestyle="-", alpha=1 - place / 8)
+            ax.plot(
+                [0, tip[0]],
+                [0, tip[1]],
+                color=ink["accent"],
+                linestyle="-",
+                alpha=1 - place / 8,
+            )
             if pair == 0 or place in (0, 5):
                 near = 1.17 if pair < 16 or place == 0 else 1.4
-                ax.text(near * tip[0], near * tip[1], place, ha="center", va="center", color=ink["ink"])
+                ax.text(
+                    near * tip[0],
+                    near * tip[1],
+                    place,
+                    ha="center",
+                    va="center",
+                    color=ink["ink"],
+                )
         ax.set(xlim=(-1.35, 1.45), ylim=(-1.35, 1.35), title=f"pair {pair}")
         ax.axis("off")
         ax = fig.add_subplot(grid[1, column])
@@ -531,7 +553,9 @@ def logits_of(tokens, w=weights, c=config, rotate=rotate):
         out = tk.attention.scaled_dot_product_attention(q, k, v, causal=True)
         x = x + out.transpose(1, 2).flatten(2) @ w[layer + "self_attn.o_proj.weight"].T
         read = rms_norm(x, w[layer + "post_attention_layernorm.weight"], c.norm_eps)
-        x = x + swiglu(read, *(w[f"{layer}mlp.{name}_proj.weight"] for name in ("gate", "up", "down")))
+        x = x + swiglu(
+            read, *(w[f"{layer}mlp.{name}_proj.weight"] for name in ("gate", "up", "down"))
+        )
     return rms_norm(x, w["model.norm.weight"], c.norm_eps) @ w["model.embed_tokens.weight"].T
 
 
@@ -542,7 +566,9 @@ with torch.inference_mode():
 print("logits", tuple(ours.shape), "spread over", round((ours.max() - ours.min()).item()))
 for name, logits in others.items():
     best = (logits.argmax(-1) == ours.argmax(-1)).float().mean().item()
-    print(f"{name:12} differs by less than 0.001: {same(ours, logits, 1e-3)}, same best token: {best:.1%}")
+    print(
+        f"{name:12} differs by less than 0.001: {same(ours, logits, 1e-3)}, same best token: {best:.1%}"
+    )
 print(f"{bits_per_byte(logits_of):.2f} bits per byte")
 
 # %% [markdown]
@@ -580,7 +606,9 @@ by_state = streams(inputs)
 itself = (lens(by_state[0]).argmax(-1) == inputs).float().mean().item()
 guess = math.log2(config.vocab_size) * targets.numel() / n_bytes
 lens_bits = [bits_of(model.project(model.norm(state))) for state in by_state]
-print(f"before any layer, the likeliest next token is the one just read: {itself:.0%} of the time")
+print(
+    f"before any layer, the likeliest next token is the one just read: {itself:.0%} of the time"
+)
 print("                      emb.   after layer 0, 1, ...")
 print(f"{'bits per byte':20}" + "".join(f"{bits:6.1f}" for bits in lens_bits))
 print(f"all tokens equally likely: {guess:.1f}")
@@ -743,9 +771,17 @@ def draw_costs():
         for y, kind in enumerate(reversed(KINDS)):
             of = {name: max(bits, 0.001) for name, bits in costs[put][kind].items()}
             label = f"{put} instead" if y == 0 else None
-            ax.plot(of.values(), [y + shift] * len(of), marker, color=colour, alpha=0.7, label=label)
+            ax.plot(
+                of.values(), [y + shift] * len(of), marker, color=colour, alpha=0.7, label=label
+            )
             dearest = max(of, key=of.get)
-            ax.annotate(dearest, (of[dearest], y + shift), (7, -4), textcoords="offset points", fontsize=9)
+            ax.annotate(
+                dearest,
+                (of[dearest], y + shift),
+                (7, -4),
+                textcoords="offset points",
+                fontsize=9,
+            )
     ax.axvline(without_positions, color=ink["muted"], linewidth=1, linestyle="--")
     ax.text(
         0.95 * without_positions,
@@ -755,8 +791,13 @@ def draw_costs():
         color=ink["muted"],
         fontsize=9,
     )
-    ax.set(xscale="log", xlim=(0.0008, 6), ylim=(-0.5, len(KINDS) - 0.2), yticks=range(len(KINDS)))
-    ax.set(yticklabels=list(reversed(KINDS)), xlabel="bits per byte more than the whole model needs")
+    ax.set(
+        xscale="log", xlim=(0.0008, 6), ylim=(-0.5, len(KINDS) - 0.2), yticks=range(len(KINDS))
+    )
+    ax.set(
+        yticklabels=list(reversed(KINDS)),
+        xlabel="bits per byte more than the whole model needs",
+    )
     ax.set_xticks([0.001, 0.01, 0.1, 1], ["0.001 or less", "0.01", "0.1", "1"])
     ax.minorticks_off()
     ax.legend(loc="upper left")
@@ -769,7 +810,8 @@ extremes = "; ".join(
     for put, of in costs.items()
 )
 costs_figure = figures.static(
-    draw_costs, alt=f"What each removal costs in bits per byte, on a logarithmic axis. {extremes}."
+    draw_costs,
+    alt=f"What each removal costs in bits per byte, on a logarithmic axis. {extremes}.",
 )
 display(costs_figure)
 Markdown(
@@ -819,7 +861,9 @@ with hooked([(norm, note_size) for norm in norms]), torch.inference_mode():
     model(practice)
 each = [cost([(norm, by_constant)]) for norm in norms]
 together = cost([(norm, by_constant) for norm in norms])
-print(f"one norm at a time: {sum(bits < 0.2 for bits in each)} of {len(each)} cost less than 0.2")
+print(
+    f"one norm at a time: {sum(bits < 0.2 for bits in each)} of {len(each)} cost less than 0.2"
+)
 print(f"all {len(each)} at once cost more than 10: {together > 10}")
 
 # %% [markdown]
@@ -835,7 +879,10 @@ def constant_share(layer, head):
     """Of the squared size of what a head adds: the part that its mean row has"""
     handed = []
     o = model.blocks[layer].attention.o
-    with hooked([(o, lambda module, inputs, output: handed.append(inputs[0]))]), torch.inference_mode():
+    with (
+        hooked([(o, lambda module, inputs, output: handed.append(inputs[0]))]),
+        torch.inference_mode(),
+    ):
         model(practice)
     part = slice(head * D, (head + 1) * D)
     added = handed[0][..., part] @ o.weight[:, part].T
@@ -896,7 +943,9 @@ def take_out(norms_in, positions_in, put, layer, mlp, head, second_head):
         o = model.blocks[i].attention.o
         hooks.append((o, head_gives(h, rows[o])))
     bits = cost(hooks, places if positions_in else 0 * places)
-    return Markdown(f"**{baseline + bits:.2f} bits per byte**, {bits:+.2f} against the whole model")
+    return Markdown(
+        f"**{baseline + bits:.2f} bits per byte**, {bits:+.2f} against the whole model"
+    )
 
 
 figures.live(
@@ -963,7 +1012,9 @@ random_tokens = torch.randint(101, (2, 23), generator=generator)
 shapes, agree = {"bundled": config}, {}
 for family, settings in small.items():
     theirs = transformers.AutoModelForCausalLM.from_config(settings).eval()
-    with torch.no_grad():  # new norms are all 1 and new biases all 0, which would hide a mistake
+    with (
+        torch.no_grad()
+    ):  # new norms are all 1 and new biases all 0, which would hide a mistake
         for parameter in theirs.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     with tempfile.TemporaryDirectory() as written, torch.inference_mode():
@@ -981,7 +1032,9 @@ for field in (
     "n_kv_heads",
     "qkv_bias",
 ):
-    print(f"{field:18}" + "".join(f"{getattr(shape, field)!s:>10}" for shape in shapes.values()))
+    print(
+        f"{field:18}" + "".join(f"{getattr(shape, field)!s:>10}" for shape in shapes.values())
+    )
 print(f"{'':18}" + "".join(f"{family:>10}" for family in shapes))
 print("logits equal to transformers':", agree)
 
@@ -997,7 +1050,9 @@ def count_any(c):
     """Parameters of a decoder, from its configuration"""
     query, key = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
     norm = c.d_model * (1 if c.norm == "rms" else 2)  # LayerNorm has a bias
-    attention = 2 * c.d_model * (query + key) + c.qkv_bias * (query + 2 * key) + c.o_bias * c.d_model
+    attention = (
+        2 * c.d_model * (query + key) + c.qkv_bias * (query + 2 * key) + c.o_bias * c.d_model
+    )
     widening = 2 if c.gated_mlp else 1
     mlp = (widening + 1) * c.d_model * c.d_ff + c.mlp_bias * (widening * c.d_ff + c.d_model)
     n_norms = c.parallel_norms if c.parallel_residual else 2
@@ -1015,7 +1070,15 @@ published = {
     "bundled": config,
     "GPT-2": tk.ModelConfig(50257, 768, 12, 12, 3072, context=1024, **layer_norm, **biases),
     "Falcon-7B": tk.ModelConfig(
-        65024, 4544, 32, 71, 4 * 4544, n_kv_heads=1, parallel_residual=True, parallel_norms=1, **layer_norm
+        65024,
+        4544,
+        32,
+        71,
+        4 * 4544,
+        n_kv_heads=1,
+        parallel_residual=True,
+        parallel_norms=1,
+        **layer_norm,
     ),
     "Llama-3.2-1B": llama(16, 2048, 32, 8192, vocab_size=128_256, n_kv_heads=8, tied=True),
     "LLaMA-7B": llama(32, 4096, 32, 11_008),
@@ -1024,7 +1087,9 @@ published = {
 for name, shape in published.items():
     with torch.device("meta"):
         built = sum(parameter.numel() for parameter in tk.Decoder(shape).parameters())
-    print(f"{name:13}{count_any(shape):>16,}  a model of that shape has as many: {built == count_any(shape)}")
+    print(
+        f"{name:13}{count_any(shape):>16,}  a model of that shape has as many: {built == count_any(shape)}"
+    )
 
 # %% [markdown]
 # The shapes are from the models' own `config.json`: [GPT-2](https://huggingface.co/openai-community/gpt2/blob/main/config.json),
@@ -1046,7 +1111,9 @@ for T in (1, 10, 100):
     with FlopCounterMode(display=False) as counter:
         model(inputs[:1, :T])
     formula = 2 * T * in_matrices + 4 * L * H * D * T**2
-    print(f"{T:4} {counter.get_total_flops():16,}    the same: {counter.get_total_flops() == formula}")
+    print(
+        f"{T:4} {counter.get_total_flops():16,}    the same: {counter.get_total_flops() == formula}"
+    )
 of_attention = 4 * L * H * D / (2 * in_matrices + 4 * L * H * D)
 print(f"for one token, the part that is attention over tokens: {of_attention:.1%}")
 
@@ -1237,5 +1304,7 @@ Markdown(f"""
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
-    Markdown(f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}.")
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
 )
