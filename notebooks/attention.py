@@ -187,7 +187,7 @@ for name, function in {
 # times faster is the one line: 1, 10 or 1,000? The cell below also predicts the loop's time from its parts: per pair
 # of tokens a dot product, a product, a sum, and three rows taken out of a tensor.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 q, k, v = torch.randn(3, 64, 64)
 a, b, weight = q[0], k[0], v[0, 0]
 
@@ -206,6 +206,8 @@ part_s = {
 loop_s = tk.measure.time_call(lambda: attend_loop(q, k, v), repeats=5, warmup=1).median_s
 line_s = tk.measure.time_call(lambda: attend(q, k, v), repeats=50).median_s
 predicted_s = 64 * 64 * sum(part_s.values())
+
+# %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(f"| {name} | {s * 1e6:.1f} µs |" for name, s in part_s.items())
 share, sum_of_parts = line_s / loop_s, predicted_s / loop_s
 left_out = ", and of Python's own work between them" if sum_of_parts < 0.8 else ""
@@ -435,7 +437,7 @@ for T in (12, 4):
 #
 # Usually $H \cdot D = C$; then $W_q$, $W_k$, $W_v$ and $W_o$ are $C \times C$ however many heads share them.
 #
-# There may be fewer heads for keys and values than for queries. With $H_{kv} < H$, each key/value head serves a group of $G = H / H_{kv}$ query heads, and $W_k$ and
+# There may be fewer heads for keys and values than for queries: *grouped-query attention*, GQA. With $H_{kv} < H$, each key/value head serves a group of $G = H / H_{kv}$ query heads, and $W_k$ and
 # $W_v$ shrink to $C \times H_{kv} D$ ([Ainslie et al. 2023](https://arxiv.org/abs/2305.13245)).
 #
 # **Predict.** The model of this lesson has 4 query heads and 2 key/value heads in each layer. Counting from 0, which
@@ -572,6 +574,8 @@ def scaled_by(factor):
 factors = [1 / 4, 1 / 2, 1 / math.sqrt(2), 1, math.sqrt(2), 2, 4, 8]
 loss = {factor: bits_per_token(excerpts, scaled_by(factor)) for factor in factors}
 best = min(loss, key=loss.get)
+
+# %% tags=["hide-input"]
 worst = max(loss[2], loss[1 / 2]) - loss[1]
 where = (
     "as it was trained"
@@ -606,6 +610,8 @@ def record_spread(q, k, v):
 
 
 bits_per_token(excerpts[:2], record_spread)
+
+# %% tags=["hide-input"]
 above = sum(std > math.sqrt(D) for std in spread)
 Markdown(
     f"Standard deviation of a query's undivided scores, by layer: {', '.join(f'{std:.0f}' for std in spread)}. In {above} of {L} layers that is more than {math.sqrt(D):.0f}. "
@@ -670,6 +676,8 @@ T = long_maps.shape[-1]
 # What one token gets when every query reads all that it sees alike.
 even = (1 / torch.arange(2, T + 1)).mean().item()
 first = strongest(long_maps[:, :, 1:, 0].mean(-1))
+
+# %% tags=["hide-input"]
 sink = (
     "On this text, a head puts most of its weight on the first token."
     if first[2] > 0.5
@@ -735,6 +743,8 @@ def copies(tokens):
 
 (noise, repeated), (_, other_order) = copies(twice), copies(control)
 uniform = math.log2(config.vocab_size)
+
+# %% tags=["hide-input"]
 verdict = (
     "The same tokens in another order help little: the model has read the *order* of the first copy."
     if other_order - repeated > 1
@@ -763,6 +773,8 @@ i = torch.arange(n + 1, 2 * n)
 twice_maps = torch.stack([tk.maps.attention_maps(model, row[None]) for row in twice]).mean(0)
 induction = strongest(twice_maps[:, :, i, i - n + 1].mean(-1))
 below = strongest(previous_token(twice_maps)[: induction[0]]) if induction[0] else None
+
+# %% tags=["hide-input"]
 Markdown(
     f"Layer {induction[0]}, head {induction[1]} puts {induction[2]:.0%} of its weight in the second copy on the token after the earlier copy "
     f"(an even share: {(1 / (i + 1)).mean():.1%}). "
@@ -926,7 +938,7 @@ for T, S in ((500, 500), (1000, 1000), (1, 1000)):
 #
 # **Predict.** The last row takes a thousandth of the arithmetic. Does it take a thousandth of the time?
 
-# %% tags=["nbval-ignore-output"]
+# %%
 every_row, last_row, one_key = inputs(n_read, n_read), inputs(1, n_read), inputs(1, 1)
 calls = {
     "every row": lambda: package(*every_row, causal=True),
@@ -938,6 +950,8 @@ time_s = {
 }
 kv_bytes = sum(x.nbytes for x in every_row[1:])
 flops = {"every row": 4 * H * n_read**2 * D, "last row": 4 * H * n_read * D}
+
+# %% tags=["nbval-ignore-output", "hide-input"]
 time_ratio = time_s["every row"] / time_s["last row"]
 overhead = time_s["one key"] / time_s["last row"]
 Markdown(
@@ -987,7 +1001,7 @@ read, takes {time_s["one key"] * 1e6:.0f} µs, {overhead:.0%} of the last row's 
 # ## What the sources claim, checked
 
 
-# %% tags=["nbval-ignore-output"]
+# %%
 def even_length(config):
     """Tokens at which a layer's attention takes as many FLOPs as its matrices: 4·H·T·D = 2·(parameters of the layer)"""
     q_and_o = 2 * config.d_model * config.n_heads * config.head_dim
@@ -1011,6 +1025,8 @@ growth = {
 }
 llama_7b = tk.ModelConfig(vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, d_ff=11008)
 length, llama_length = even_length(config), even_length(llama_7b)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
 beyond = "beyond its context" if length > config.context else "within its context"
 Markdown(f"""
 | claim | where | verdict |

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def lessons(app: Sphinx) -> list[Lesson]:
 
 def read_lesson(path: Path) -> tuple[str, dict[str, Any]] | None:
     """Title and `metadata.teachkit` of a notebook; None when it is no lesson."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, written: int) -> tuple[str, dict[str, Any]] | None:
+    """Kept: the glossary alone asks for every lesson a hundred times, and each is a megabyte."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     about = notebook["metadata"].get("teachkit")
     text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
