@@ -269,7 +269,7 @@ def test_docstrings_come_out_whole(where, text):
     assert re.findall(r"\w+", shown) == re.findall(r"\w+", plain)
     for paragraph in made.findall(nodes.paragraph):
         assert not re.search(r"\S {2,}\S", paragraph.astext()), paragraph.astext()
-        assert "``" not in paragraph.astext()
+        assert "`" not in paragraph.astext(), "a code span that was not recognised"
     for label in ("Raises", "Cost", "Why", "Source", "Note"):
         rows = len(re.findall(rf"^{label} {{2,}}", inspect.cleandoc(text), flags=re.M))
         assert sum(term.astext() == label for term in made.findall(nodes.term)) == rows

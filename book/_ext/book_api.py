@@ -29,8 +29,8 @@ SHOWN = ("property", "classmethod", "staticmethod", "contextmanager", "dataclass
 ENTRY = re.compile(r"(\w+(?:(?:, | \.\.\. )\w+)*) {2,}(\S.*)")  # a name, "a, b" or "first ... last"
 ONE_ERROR = re.compile(r"[A-Z]\w+: ")
 INLINE = re.compile(
-    r"(?P<code>``.+?``|`[^`:]+`)"
-    r"|:(?P<role>\w+):`(?P<target>[\w.]+)`"
+    r":(?P<role>\w+):`(?P<target>[\w.]+)`"
+    r"|(?P<code>``.+?``|`[^`]+`)"
     r"|(?<!\w)\*(?P<emphasis>\w[^*]*)\*(?!\w)"
     r"|arXiv:(?P<arxiv>\d{4}\.\d{4,5})"
 )
