@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from teachkit.figures.html import Figure
@@ -36,14 +37,25 @@ def live(draw: Callable[..., Any], twin: Figure, *, with_twin: bool = False, **c
     """
     from ipywidgets import Layout, Output, VBox, interactive  # type: ignore[import-untyped]
 
-    box = interactive(draw, **controls)
+    errors: list[Exception] = []
+
+    @wraps(draw)  # ipywidgets reads the signature
+    def drawn(**values: Any) -> Any:
+        try:
+            return draw(**values)
+        except Exception as error:
+            errors[:] = [error]
+            raise
+
+    box = interactive(drawn, **controls)
+    # A widget shows errors in its own output, where no build would see them.
+    if errors:
+        raise errors[0]
     for widget in box.kwargs_widgets:
         widget.style.description_width = "initial"
         widget.layout = Layout(width="min(100%, 480px)")
         if hasattr(widget, "continuous_update"):
             widget.continuous_update = False  # compute when the hand has come to rest
-    # A widget shows errors in its own output, where no build would see them.
-    draw(**{widget._kwarg: widget.value for widget in box.kwargs_widgets})
     if not with_twin:
         return Live(box, twin)
     below = Output()  # and not an HTML widget: that would leave out the figure's script
