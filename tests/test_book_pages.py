@@ -361,6 +361,32 @@ def test_glossary_has_the_terms_of_the_course():
         assert term in named
 
 
+# What pages of prose claim
+
+
+def test_greek_letters_of_the_lessons_stand_on_the_notation_page():
+    greek = re.compile(
+        r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|sigma|tau|phi|varphi|omega)(?![a-z])"
+    )
+    notation = (BOOK / "notation.md").read_text(encoding="utf-8")
+    for stem in LESSONS:
+        lesson = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+        prose = "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+        assert set(greek.findall(prose)) <= set(greek.findall(notation)), stem
+
+
+def test_pages_name_the_versions_of_python_and_the_targets_that_there_are():
+    readme, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    versions = re.findall(r"Python :: 3\.(\d+)", project)
+    for text in (readme, *(path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md")))):
+        for named in re.findall(r"Python 3\.\d+ (?:to|or) [\d.]*\w", text):
+            assert named == f"Python 3.{versions[0]} to 3.{versions[-1]}"
+        named = re.findall(r"^make (\w+)|`make (\w+)", text, flags=re.M)
+        assert {a or b for a, b in named} <= set(re.findall(r"^(\w+):", makefile, flags=re.M))
+    assert "python -m jupyter lab notebooks" in readme, "the intro promises commands for those without make"
+
+
 # Sources
 
 ARXIV = re.compile(r"arxiv(?:\.org/abs/|:)(\d{4}\.\d{4,5})", re.I)
