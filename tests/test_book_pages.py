@@ -51,8 +51,9 @@ def page():
     """From a name to the article as it was built. Skips where the book is older than its sources."""
     passed = ROOT / "build" / "book" / "passed"  # written by each build that passes
     tops = [BOOK, ROOT / "notebooks", ROOT / "src"]
-    sources = [p for top in tops for p in top.rglob("*") if p.suffix in (".md", ".py", ".ipynb")]
-    newest = max(p.stat().st_mtime for p in [*sources, ROOT / "_toc.yml"])
+    kinds = (".md", ".py", ".ipynb", ".bib", ".css", ".js", ".svg")
+    sources = [p for top in tops for p in top.rglob("*") if p.suffix in kinds]
+    newest = max(p.stat().st_mtime for p in [*sources, ROOT / "_toc.yml", ROOT / "_config.yml"])
     if not passed.is_file() or passed.stat().st_mtime < newest:
         pytest.skip("run `make book` first")
 
