@@ -18,7 +18,7 @@
 #       - Define TTFT and TPOT exactly, measure both, and predict the time of an answer from them
 #       - Build temperature, top-k and top-p, and show that what is drawn agrees with the probabilities
 #       - Stop at a string without ever showing half of it
-#       - Measure how long answers get, and compute what it costs a server that it cannot know
+#       - Measure how long answers get, and compute what not knowing costs a server
 #     minutes: 60
 #     lab: null
 # ---
@@ -26,10 +26,11 @@
 # %% [markdown]
 # # One token at a time
 #
-# Two people send the same prompt, letter for letter, to the same model on the same machine. Nobody waits for anybody else. One
-# has the whole answer more than ten times sooner than the other. **What could the server have known when the two requests came in?**
+# Two people send the same request, letter for letter and setting for setting, to the same model on the same machine. Answers are
+# drawn at random. Nobody waits for anybody else. One has the whole answer in less than a tenth of the other's time. **What could the
+# server have known when the two requests came in?**
 #
-# Write your answer down in a line. In section 6 you will send the prompt 64 times.
+# Write your answer down in a line.
 #
 # **Afterwards you can**
 #
@@ -38,11 +39,11 @@
 # - define TTFT and TPOT exactly, measure both, and predict the time of an answer from them;
 # - build temperature, top-k and top-p, and show that what is drawn agrees with the probabilities;
 # - stop at a string without ever showing half of it;
-# - measure how long answers get, and compute what it costs a server that it cannot know.
+# - measure how long answers get, and compute what not knowing costs a server.
 #
 # **You need** the lessons on attention and on the model: tokens go in, and for each of them $V$ *logits* come out, one score for every token
 # that could come next; their softmax is the model's probability for each. No GPU, and no network once `teachkit` is installed. Allow an hour, and
-# half as much again for the exercises.
+# half an hour for the exercises.
 
 # %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
@@ -73,8 +74,8 @@ import time
 from importlib import resources
 
 import torch
+import torch.nn.functional as F
 from IPython.display import Markdown, display
-from torch.nn.utils.rnn import pad_sequence
 
 import teachkit as tk
 from teachkit import figures
@@ -85,32 +86,34 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 # %% [markdown]
 # ## 1. Text in pieces
 #
-# A model takes numbers. Letters would do as tokens, but then every `return` costs six passes through the model. Words would
+# Letters would do as tokens, but then writing `return` takes six passes through the model. Words would
 # do, but a new one turns up in every file. *Byte-level byte-pair encoding*, BPE, lies between
 # ([Sennrich et al. 2016](https://arxiv.org/abs/1508.07909) for the merges; on bytes in
 # [GPT-2, section 2.2](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)):
 #
 # 1. Cut the text into words by a fixed rule, and write each word as its bytes. The bytes, 0 to 255, are the first tokens, so any text can be written.
-# 2. In the training text, find the pair of neighbours that occurs most often. Make it one new token, and note the rule. Repeat until the vocabulary is full.
+# 2. In the training text, make the most frequent pair of neighbours one new token, and note the rule. Repeat until the vocabulary is full.
 #
-# What is left of the training is an ordered list of rules. It lies in the file `tokenizer.json` beside the model's weights:
+# What remains is an ordered list of rules. It is stored in `tokenizer.json` beside the model's weights:
 
 # %%
 model = tk.load("bundled")
 tokenizer = model.tokenizer
 V = model.config.vocab_size
-START = tokenizer.bos  # in training, stands between one text and the next
+START = tokenizer.bos  # one token is both a text's beginning (bos) and its end (eos)
 folder = resources.files("teachkit") / "checkpoints" / "bundled"
 bpe = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
 
-# In the file each byte is one printable sign: itself, or else the next free one from 256 on.
-SIGN = {b: chr(b) for b in range(256) if chr(b).isprintable() and b != 32}
-SIGN |= {b: chr(256 + n) for n, b in enumerate(sorted(set(range(256)) - SIGN.keys()))}
-BYTE = {sign: byte for byte, sign in SIGN.items()}
+# The file writes each byte as one visible character: its own, if it has one, or else the next
+# free character from number 256 on.
+VISIBLE = {b: chr(b) for b in range(256) if chr(b).isprintable() and b != 32}
+others = sorted(set(range(256)) - VISIBLE.keys())
+VISIBLE |= {b: chr(256 + n) for n, b in enumerate(others)}
+BYTE = {character: byte for byte, character in VISIBLE.items()}
 
 
-def as_text(signs):
-    return bytes(BYTE[sign] for sign in signs).decode()
+def as_text(characters):
+    return bytes(BYTE[c] for c in characters).decode()
 
 
 print(f"{V:,} tokens: 256 bytes, {len(bpe['merges']):,} merges, 1 for the end of a text")
@@ -118,19 +121,26 @@ for left, right in bpe["merges"][:9]:
     print(f"{as_text(left)!r:8} + {as_text(right)!r:12} -> {as_text(left + right)!r}")
 
 # %% [markdown]
-# The text was Python, and what occurs most often in Python is indentation. Rule 7 builds on rule 5; rule 9 is *self*.
+# What occurs most often in Python is indentation. Rule 7 builds on rule 5; rule 9 is *self*.
 #
 # **Build.** To encode a word, apply the earliest rule that fits any two neighbours, and again, until none fits. The rule that cuts words
-# is one regular expression. Here a space belongs to the word *before* it, and the spaces of an indentation to the line end before them.
+# is one regular expression. Here a space belongs to the word *before* it, and an indentation to the line end before it.
 
 # %%
-WORD = re.compile(r"[^\w\s]*\n+ *|[^\w\s]?[^\W\d]+ ?|\d ?|[^\w\s]+ ?|\s+")
+WORD = re.compile(
+    r"""[^\w\s]*\n+[ ]*      # line ends, signs before them, the indentation behind them
+      | [^\w\s]?[^\W\d]+[ ]?  # letters, one sign before, one space behind
+      | \d[ ]?                # one digit
+      | [^\w\s]+[ ]?          # signs
+      | \s+                   # other white space""",
+    re.VERBOSE,
+)
 RANK = {tuple(pair): rank for rank, pair in enumerate(bpe["merges"])}
 
 
 def merge(word):
-    """The word as a list of pieces: bytes, with the earliest rule first"""
-    parts = [SIGN[byte] for byte in word.encode()]
+    """The pieces of a word: start with its bytes, join by the earliest rule until none fits"""
+    parts = [VISIBLE[byte] for byte in word.encode()]
     while pairs := list(itertools.pairwise(parts)):
         first = min(pairs, key=lambda pair: RANK.get(pair, math.inf))
         if first not in RANK:
@@ -148,14 +158,17 @@ def encode(text):
 held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
 code = held_out["functools.py"]
 line = "    return self._value\n"
-print("a line      ", tokenizer.pieces(line))
-print("a whole file", encode(code) == tokenizer.encode(code))
-there_and_back = (tokenizer.decode(tokenizer.encode(text)) for text in held_out.values())
-print("and back    ", list(there_and_back) == list(held_out.values()))
-print("pieces join ", "".join(tokenizer.pieces(line)) == line)
+print("a line       ", tokenizer.pieces(line))
+print("pieces join  ", "".join(tokenizer.pieces(line)) == line)
+texts = list(held_out.values())
+encoded = [encode(text) for text in texts]
+print(f"all {len(texts)} files", encoded == [tokenizer.encode(text) for text in texts])
+print("and back     ", [tokenizer.decode(ids) for ids in encoded] == texts)
 
 # %% [markdown]
-# **Predict.** On Python this tokenizer puts nearly four bytes into a token. How many does it put into a token of English prose,
+# At the start of a text the four spaces are a token of their own; inside a file they belong to the line end before them.
+#
+# **Predict.** On Python this tokenizer puts about four bytes into a token. How many does it put into a token of English prose,
 # and of Greek?
 
 # %%
@@ -164,7 +177,8 @@ TEXTS = {
     "Python": code,
     "English": "All human beings are born free and equal in dignity and rights.",
     "German": "Alle Menschen sind frei und gleich an Würde und Rechten geboren.",
-    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
+    "Greek": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα "
+    "δικαιώματα.",
 }
 n_tokens = {name: len(tokenizer.encode(text)) for name, text in TEXTS.items()}
 print("          bytes  tokens  bytes per token")
@@ -174,14 +188,13 @@ for name, text in TEXTS.items():
 print([tokenizer.decode([token]) for token in tokenizer.encode(TEXTS["English"])][:9])
 
 # %% [markdown]
-# **Explain.** No rule was learnt from Greek, so each of its bytes stays a token of its own, two for most letters. The sentence says the same in every language
-# ([United Nations](https://www.un.org/en/about-us/universal-declaration-of-human-rights)); in Greek it takes six times the tokens, hence six times the passes through the
-# model. Tokenizers of large models, trained on many languages, still differ several times over between languages
-# ([Petrov et al. 2023](https://arxiv.org/abs/2305.15425)).
+# **Explain.** No rule was learnt from Greek, so each of its bytes stays a token of its own, two for most letters. The same sentence
+# ([United Nations](https://www.un.org/en/about-us/universal-declaration-of-human-rights)) has six times the tokens in Greek, so to write it takes six times the passes.
+# Even tokenizers trained on many languages may need several times as many tokens for one as for another ([Petrov et al. 2023](https://arxiv.org/abs/2305.15425)).
 #
 # ## 2. The loop
 #
-# The logits in the last row say what may follow the text. Choose a token, append it, and ask again. To take the most likely token each time is called
+# The logits in the last row say what may follow the text. Choose a token, append it, ask again. To take the most likely token each time is
 # *greedy*:
 
 
@@ -190,7 +203,7 @@ print([tokenizer.decode([token]) for token in tokenizer.encode(TEXTS["English"])
 def continue_greedily(ids, n):
     ids = list(ids)
     for _ in range(n):
-        logits = model(torch.tensor([ids]))  # (1, T, V), of which one row is new
+        logits = model(torch.tensor([ids]))  # (1, T, V); only the last row is used
         ids.append(logits[0, -1].argmax().item())
     return ids[-n:]
 
@@ -206,9 +219,8 @@ print(theirs.text)
 print("same tokens:", ours == theirs.tokens)
 
 # %% [markdown]
-# The lesson on attention showed that what has been read stays read: no later token changes the keys and values of an earlier one. `tk.generate` keeps
-# them in a *KV cache*, the subject of the next chapter, so each pass after the first is fed only the token just chosen. The logits are the
-# same.
+# No later token changes the keys and values of an earlier one (lesson on attention). `tk.generate` keeps
+# them in a *KV cache*, the subject of the next chapter, so each pass after the first is fed only the token just chosen. The logits are the same.
 #
 # **Predict.** The prompt has $P$ tokens and $n$ are written. How often does the model run, and how many tokens is it fed altogether, with the cache and
 # without? Try $P = 6$, $n = 24$.
@@ -230,9 +242,11 @@ def tokens_fed(call):
     def count(_, inputs):
         fed.append(inputs[0].numel())
 
-    hook = model.register_forward_pre_hook(count)
-    call()
-    hook.remove()
+    hook = model.register_forward_pre_hook(count)  # called before each pass, with its inputs
+    try:
+        call()
+    finally:
+        hook.remove()
     return fed
 
 
@@ -254,81 +268,77 @@ for text in ("import", "import ", header + "\n", header + "\n    "):
     print(f"last token {last!r:9} then {answer.text!r:42} finish: {answer.finish}")
 
 # %% [markdown]
-# **Explain.** The statement is the token `import␣`, with its space. A bare `import` is the
-# beginning of another word, and the model completes one: *importing*. After the function's colon, the line end and four spaces are one token. A line
-# end alone is another token, which says that no indentation follows: so here is no body, and the likeliest token is the *end of
-# text* (`START`, which separates texts in training). Same letters for you, other tokens for the model. If the end of a prompt is yours to
-# choose, end it where a token ends.
+# **Explain.** (␣ is a space, ⏎ a line end.) The statement is the token `import␣`. A bare `import` is the
+# beginning of another word, and the model completes one: *importing*. In the other pair, bracket, colon, line end and four spaces are one token, `):⏎␣␣␣␣`. With the
+# line end alone they are cut otherwise, and the last token, `⏎`, says that no indentation follows: here is no body, and the likeliest token is the end of text.
+#
+# White space that you hardly see changes the tokens. End a prompt where a token of the text that you hope for ends:
+# here behind the space; before it, with a tokenizer that gives the space to the next word.
 
 # %% [markdown]
 # ## 3. Two phases, two times
 #
-# The first pass feeds the whole prompt. It is called **prefill**. Each later pass feeds one token per answer: **decode**. A reader who waits feels them
+# The first pass feeds the whole prompt. It is called **prefill**. Each later pass feeds one token per answer: **decode**. They are measured
 # separately:
 #
-# - **TTFT**, *time to first token*: from the call until the first new token is known. It contains tokenizing, prefill and the first choice; on a busy server also the
-#   time in the queue.
+# - **TTFT**, *time to first token*: from the call until the first new token is known. It contains tokenizing, prefill and the first choice; on a busy server also
+#   waiting in a queue.
 # - **TPOT**, *time per output token*: the mean distance between tokens after the first. With the last of $n$ tokens known at $t_n$,
 #
 # $$\mathrm{TPOT} = \frac{t_n - t_1}{n - 1}, \qquad \text{latency} = t_n = \mathrm{TTFT} + (n - 1)\,\mathrm{TPOT}$$
 #
-# `tk.generate` returns the moment at which each token was known. Before it measures, the definition:
+# First, on invented times:
 
 # %%
-known_s = [0.30, 0.35, 0.45, 0.50]  # an example: when each of four tokens was known
+known_s = [0.30, 0.35, 0.45, 0.50]  # when each of four tokens was known
 example = tk.Generation(text="", tokens=[1, 2, 3, 4], finish="length", times_s=known_s)
 print(f"TTFT {example.ttft_s:.2f} s, TPOT {example.tpot_s:.3f} s")
-run = tk.generate(model, prompt, max_new_tokens=24)
-latency_s = run.ttft_s + (len(run.tokens) - 1) * run.tpot_s
-print("one time per token:", len(run.times_s) == len(run.tokens) == 24)
-print("latency is the last time:", math.isclose(latency_s, run.times_s[-1]))
 
 # %% [markdown]
-# **Predict.** The prompt grows from 16 tokens to 896. By what factor does TTFT grow, and by what factor TPOT? (The prompts below are token ids already,
-# so tokenizing takes no part, and nobody waits in a queue.)
+# **Predict.** The prompt grows from 16 tokens to 896. By what factor does TTFT grow, and by what factor TPOT? (The prompts are token ids already,
+# so tokenizing takes no part.)
 
-# %% tags=["nbval-ignore-output"]
+# %%
 document = start_of(code)
 n_prompts, n_new = (16, 64, 256, 896), 32
 runs = {n: [] for n in n_prompts}
-for n in n_prompts * 4:  # in turn: a slow spell of the machine falls on all alike
+for n in n_prompts * 5:  # in turn: a slow spell of the machine falls on all alike
     runs[n].append(tk.generate(model, document[:n], max_new_tokens=n_new))
 ttft_s = {n: statistics.median(run.ttft_s for run in runs[n][1:]) for n in n_prompts}
 tpot_s = {n: statistics.median(run.tpot_s for run in runs[n][1:]) for n in n_prompts}
-rows = "\n".join(
-    f"| {n} | {ttft_s[n] * 1e3:.0f} ms | {tpot_s[n] * 1e3:.1f} ms | {n / ttft_s[n]:,.0f} | {1 / tpot_s[n]:,.0f} |"
-    for n in n_prompts
-)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
 short, long = n_prompts[0], n_prompts[-1]
 ttft_growth, tpot_growth = ttft_s[long] / ttft_s[short], tpot_s[long] / tpot_s[short]
 best = max(n_prompts, key=lambda n: n / ttft_s[n])
 advantage = best / ttft_s[best] * tpot_s[best]
-small = (
-    "hardly changes"
-    if tpot_growth < 1.3
-    else "grows far less"
-    if tpot_growth < ttft_growth / 3
-    else "grows, too"
+
+
+def two_digits(x):
+    return f"{float(f'{x:.2g}'):,.0f}"
+
+
+rows = "\n".join(
+    f"| {n} | {ttft_s[n] * 1e3:.0f} | {tpot_s[n] * 1e3:.1f} "
+    f"| {two_digits(n / ttft_s[n])} | {two_digits(1 / tpot_s[n])} |"
+    for n in n_prompts
 )
-first, last = ttft_s[64] / ttft_s[16], ttft_s[896] / ttft_s[256]
-ends_of_curve = (
-    "Fewer than four at the short end: part of each pass is a price that does not depend on its length. "
-    if first < 3
-    else ""
-) + (
-    "More than in proportion at the long end: the table of attention weights grows with the square."
-    if last > 4
-    else ""
-)
+if tpot_growth < 1.3:
+    growth = "hardly changes"
+elif tpot_growth < ttft_growth / 3:
+    growth = "grows far less"
+else:
+    growth = "grows, too"
+if advantage > 1.5:
+    cheaper = f"{advantage:.0f} times as many tokens per second as decode"
+else:
+    cheaper = "no more tokens per second than decode, on this machine"
 Markdown(f"""
-| prompt, tokens | TTFT | TPOT | tokens/s in prefill | tokens/s in decode |
+| prompt, tokens | TTFT, ms | TPOT, ms | prefill, tokens/s | decode, tokens/s |
 | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-From {short} tokens to {long}, TTFT grows {ttft_growth:.0f} times, TPOT {tpot_growth:.1f} times: it {small}. At {best} tokens, prefill handles {advantage:.0f} times as many
-tokens per second as decode.
-
-In steps: from 16 tokens to 64, four times as many, TTFT grows {first:.1f} times; from 256 to 896, {896 / 256:.1f} times as many, {last:.1f} times. {ends_of_curve}
+From {short} tokens to {long}, TTFT grows {ttft_growth:.0f} times, TPOT {tpot_growth:.1f} times: it {growth}. At best, with {best} tokens, prefill handles {cheaper}.
 
 {tk.measure.caption()}
 """)
@@ -342,54 +352,69 @@ def draw_times():
 
     fig, ax = plt.subplots(figsize=(7.2, 3.2))
     for marker, (n, run) in zip("os", shown.items()):
-        count = range(1, len(run.times_s) + 1)
-        ax.plot(
-            [t * 1e3 for t in run.times_s],
-            count,
-            marker=marker,
-            markersize=3,
-            label=f"prompt of {n} tokens",
-        )
-    ax.axvline(
-        shown[long].ttft_s * 1e3, color=figures.colours()["muted"], linewidth=0.8, linestyle=":"
-    )
-    ax.annotate(
-        "TTFT",
-        (shown[long].ttft_s * 1e3, n_new),
-        xytext=(-4, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-    )
+        times_ms, count = [t * 1e3 for t in run.times_s], range(1, len(run.times_s) + 1)
+        ax.plot(times_ms, count, marker=marker, markersize=3, label=f"prompt of {n} tokens")
+    ttft_ms, muted = shown[long].ttft_s * 1e3, figures.colours()["muted"]
+    ax.axvline(ttft_ms, color=muted, linewidth=0.8, linestyle=":")
+    place = {"xytext": (-4, -4), "textcoords": "offset points", "ha": "right", "va": "top"}
+    ax.annotate("TTFT", (ttft_ms, n_new), **place)
     ax.set(xlabel="ms since the call", ylabel="tokens known", xlim=(0, None), ylim=(0, None))
     ax.legend(loc="center")
     return fig
 
 
-display(
-    figures.static(
-        draw_times,
-        alt=f"Tokens known over time for prompts of {short} and {long} tokens. The first token comes after "
-        f"{shown[short].ttft_s * 1e3:.0f} and {shown[long].ttft_s * 1e3:.0f} ms; from there on a token comes every "
-        f"{shown[short].tpot_s * 1e3:.1f} and {shown[long].tpot_s * 1e3:.1f} ms.",
-    )
+times = figures.static(
+    draw_times,
+    alt=f"Tokens known over time for prompts of {short} and {long} tokens. The first token "
+    f"comes after {shown[short].ttft_s * 1e3:.0f} and {shown[long].ttft_s * 1e3:.0f} ms; then "
+    f"one every {shown[short].tpot_s * 1e3:.1f} and {shown[long].tpot_s * 1e3:.1f} ms.",
 )
+display(times)
 Markdown(f"*Where a line begins is TTFT; its slope is 1/TPOT.* {tk.measure.caption()}")
 
 # %% [markdown]
-# **Explain.** Prefill computes every token of the prompt; TTFT grows with that work. A step of decode feeds one token, however long the prompt was; only its attention reads the
-# past, and that share of the step is all that can grow with the prompt.
+# **Explain.** Prefill takes every token of the prompt through the model; TTFT grows with that work. A step of decode feeds one token, however long the prompt was; only its attention reads the
+# past, and only that share of the step can grow with the prompt.
 #
-# What is strange is the last two columns. A token of the prompt and a token of the answer pass through the same matrices, so they
-# cost nearly the same arithmetic. Yet one kind is much cheaper. Two suspects: a step of decode starts as many operations as a whole
-# prefill, and it fetches as many weights; both for a single token. Which one it is on which machine is the question of Part II. And decode cannot do what prefill
-# does, take many tokens at once: token $i + 1$ has to wait until token $i$ has been chosen.
+# The last two columns need an explanation. A token of the prompt and a token of the answer pass through the same matrices, so their
+# arithmetic differs little (decode adds the output head, which prefill needs only once). Two possible causes: a decode step starts as many operations as a whole prefill, and reads as many
+# weights, all for one token. Part II finds out which counts where. And decode cannot take many tokens at once, as prefill does: token $i + 1$ has to wait until token $i$ has been chosen.
+#
+# ### How fast is fast enough
+#
+# If the reader reads as the text comes, TPOT has a natural bound: the reader's own speed.
+#
+# **Predict.** Take 250 words a minute, as a talk does (claims table, below), and the rule of thumb of 3/4 of a word per token
+# ([OpenAI](https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them)). What TPOT keeps up?
+# And with the tokenizer of section 1, which cuts English smaller: does it have to be faster or may it be slower?
+
+# %%
+words_per_token = len(TEXTS["English"].split()) / n_tokens["English"]
+
+
+def reading_ms(words_per_minute, words_per_token):
+    """TPOT that keeps up with a reader, in ms"""
+    return 60_000 / words_per_minute * words_per_token
+
+
+print(f"3/4 of a word per token      {reading_ms(250, 3 / 4):.0f} ms")
+ours_ms = reading_ms(250, words_per_token)
+print(f"our tokenizer, {words_per_token:.2f} of a word  {ours_ms:.0f} ms")
+
+# %% [markdown]
+# Smaller tokens must come faster. So a bound on TPOT belongs to a tokenizer and a language, and the tokens per second of two models with different
+# tokenizers cannot be compared.
 
 # %% [markdown]
 # ## 4. Choosing
 #
-# The model does not give a token. It gives a distribution, and somebody has to choose. Greedy takes the top. For longer texts that goes
-# wrong in a peculiar way. The function below continues several prompts in one batch with any way of choosing; the cache may hold rows of different lengths.
+# The model gives a distribution, and somebody has to choose. Greedy takes the top. In longer texts that ends in repetition:
+
+# %%
+print(tk.generate(model, start_of("import "), max_new_tokens=32).text)
+
+# %% [markdown]
+# To measure it, here is the loop for several prompts of one length, with any way of choosing. The cache only saves time.
 
 
 # %%
@@ -402,19 +427,17 @@ def up_to(ends, tokens):
 @torch.inference_mode()
 def write(prompts, steps, choose, ends=()):
     """New tokens of each prompt: `steps` of them, or up to the first in `ends`"""
-    n = [len(ids) for ids in prompts]
-    tokens = pad_sequence([torch.tensor(ids) for ids in prompts], batch_first=True)
-    cache = tk.cache.ContiguousCache(model.config, len(n), max(n) + steps)
-    logits = model(tokens, step=cache.plan(n))[range(len(n)), torch.tensor(n) - 1]
-    rows, ended = [], torch.zeros(len(n), dtype=torch.bool)
+    tokens = torch.tensor(prompts)
+    cache = tk.cache.ContiguousCache(model.config, len(prompts), tokens.shape[1] + steps)
+    chosen, ended = [], torch.zeros(len(prompts), dtype=torch.bool)
     for _ in range(steps):
-        rows.append(choose(logits))
-        ended |= torch.isin(rows[-1], torch.tensor(ends, dtype=torch.long))
+        logits = model(tokens, cache=cache, last_only=True)[:, -1]
+        chosen.append(choose(logits))
+        ended |= torch.isin(chosen[-1], torch.tensor(ends, dtype=torch.long))
         if ended.all():
             break
-        logits = model(rows[-1][:, None], cache=cache)[:, -1]
-    written = torch.stack(rows, 1).tolist()
-    return [up_to(ends, row) for row in written]
+        tokens = chosen[-1][:, None]
+    return [up_to(ends, row) for row in torch.stack(chosen, 1).tolist()]
 
 
 def repeated(tokens, n=4):
@@ -423,84 +446,96 @@ def repeated(tokens, n=4):
     return 1 - len(set(grams)) / len(grams)
 
 
-print(tk.generate(model, start_of("import "), max_new_tokens=32).text)
+@torch.inference_mode()
+def bits_per_token(before, after):
+    """Mean of -log2 p over the tokens in `after`, each row of them given that of `before`"""
+    ids = torch.tensor([b + a for b, a in zip(before, after)])
+    n = len(before[0])
+    loss = F.cross_entropy(model(ids)[:, n - 1 : -1].flatten(0, 1), ids[:, n:].flatten())
+    return loss.item() / math.log(2)
+
 
 # %% [markdown]
-# **Predict.** Six prompts, 120 tokens each. In greedy text, what share of all runs of four tokens has stood there before? For comparison: the same model,
-# when each token is drawn with the probability that it was given; and real source code, which repeats itself, too.
+# **Predict.** From 24 files that the model was not trained on, take 32 tokens as a prompt. Three continuations, 120 tokens each: the greedy one; one whose tokens are drawn with the
+# probabilities that the model gives (an end of text stops neither); and the authors' own. In each, what share of all runs of four tokens has stood there before?
 
 # %%
-openings = ["import ", "class Queue:\n    ", "def read(self, size):\n    "]
-openings += ["for i in ", "try:\n    import ", "# The "]
-openings = [start_of(text) for text in openings]
-
-
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values)
-
-
+at = 300  # a place behind the licence and the imports
+long_files = [ids for ids in encoded if len(ids) > at + 151][:24]
+openings = [[START, *ids[at : at + 31]] for ids in long_files]
 generator = torch.Generator().manual_seed(0)
 sample = tk.sampler(temperature=1.0)
-greedy_texts = write(openings, 120, tk.greedy)
-drawn_texts = write(openings, 120, lambda logits: sample(logits, generator))
-real_texts = [document[i : i + 120] for i in range(400, 6400, 1000)]
-share = {
-    "greedy": mean(map(repeated, greedy_texts)),
-    "drawn": mean(map(repeated, drawn_texts)),
-    "source code": mean(map(repeated, real_texts)),
+continuations = {
+    "greedy": write(openings, 120, tk.greedy),
+    "drawn from the model's distribution": write(
+        openings, 120, lambda logits: sample(logits, generator)
+    ),
+    "the authors'": [ids[at + 31 : at + 151] for ids in long_files],
 }
+share = {name: statistics.mean(map(repeated, rows)) for name, rows in continuations.items()}
+bits = {name: bits_per_token(openings, rows) for name, rows in continuations.items()}
 alone = tk.generate(model, openings[0], max_new_tokens=32).tokens
-print("greedy, batched = alone:", greedy_texts[0][:32] == alone)
-print("greedy repeats more than half of its runs:", share["greedy"] > 0.5)
-print("drawn, less than a quarter of that:", share["drawn"] < share["greedy"] / 4)
+print("control: greedy in a batch = alone:", continuations["greedy"][0][:32] == alone)
 
-# %% tags=["nbval-ignore-output"]
-verdict = (
-    "Drawn text repeats about as much as people do."
-    if 0.5 < share["drawn"] / share["source code"] < 2
-    else "Drawn text repeats less than the library's authors did."
-    if share["drawn"] < share["source code"]
-    else "Drawn text repeats more than the library's authors did."
-)
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(f"| {name} | {share[name]:.0%} | {bits[name]:.1f} |" for name in share)
 Markdown(f"""
-| | runs of four tokens that stood in the text before |
-| --- | ---: |
-| greedy | {share["greedy"]:.0%} |
-| drawn from the model's distribution | {share["drawn"]:.0%} |
-| source code, not used in training | {share["source code"]:.0%} |
-
-{verdict}
+| 24 continuations | runs of four tokens that stood there before | bits per token |
+| --- | ---: | ---: |
+{rows}
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# **Explain.** A repetition makes its own next repetition likelier: the model has learnt to copy (lesson on attention, section 8), and greedy choosing never leaves
-# the loop. Each choice was the likeliest; the text is not. [Holtzman et al. 2019](https://arxiv.org/abs/1904.09751) show this for large models.
+# The last column is what the model makes of the texts: the fewer bits, the likelier. Now look at a loop from inside: how likely is the whole line, once it stands there
+# 0, 1, 2 ... times?
+
+
+# %%
+@torch.inference_mode()
+def next_logits(texts):
+    """(N, V): the logits after each text"""
+    tokens = [torch.tensor([start_of(text)]) for text in texts]
+    return torch.cat([model(row, last_only=True)[:, -1] for row in tokens])
+
+
+first, line = start_of("import unittest\n"), "from test.support import import_helper\n"
+line = tokenizer.encode(line)
+for copies in range(5):
+    probability = 2 ** -(len(line) * bits_per_token([first + line * copies], [line]))
+    print(f"after {copies} copies  {probability:.2f}")
+probs = next_logits(["import "])[0].softmax(-1)
+tail = probs[probs < 1e-4].sum().item()
+print(f"next token after `import `: {tail:.1%} lie on tokens with less than 0.0001 each")
+
+# %% [markdown]
+# **Explain.** The more often the line stands there, the likelier the model finds it: it has learnt to copy (lesson on attention, section 8). To the model, repetitive text is far *more* likely
+# than what people write; in open text, the likeliest is the wrong aim ([Holtzman et al. 2019](https://arxiv.org/abs/1904.09751), with larger models). Drawing takes the line only as often as
+# its probability says, and so leaves the loop.
 #
-# Drawing from the whole distribution has the opposite fault. Thousands of tokens that make no sense here have a tiny probability each, and together enough to be hit now and then.
+# Drawing has the opposite fault: thousands of tokens that make no sense here have a tiny probability each, and together enough to be hit now and then.
 # Three settings stand between the two:
 #
-# - **Temperature** $\tau$ divides the logits before the softmax: $p_i \propto e^{z_i / \tau}$. Below 1 the likely get likelier, above 1 less so; $\tau \to 0$ is greedy.
+# - **Temperature** $\tau$ divides the logits before the softmax: $p_i \propto e^{z_i / \tau}$. Below 1 the likely get likelier, above 1 less likely; $\tau \to 0$ is greedy.
 # - **Top-k** keeps the $k$ most likely tokens ([Fan et al. 2018](https://arxiv.org/abs/1805.04833)).
 # - **Top-p**, or *nucleus*, keeps the most likely tokens until their probabilities reach $p$: few where the model is sure, many where it is not
 #   ([Holtzman et al. 2019](https://arxiv.org/abs/1904.09751)).
 #
-# What is left is divided by its sum. The order matters: `teachkit` takes temperature first, then top-k, then top-p of what top-k has left. Others apply them in
-# another order, and with the same three numbers draw from another distribution (exercise 2).
+# What is left is divided by its sum. `teachkit` takes temperature first, then top-k, then top-p of what top-k has left. llama.cpp by default takes temperature
+# last ([`--samplers`](https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md)), and with the same three numbers draws from another distribution (exercise 2 swaps the other two).
 #
 # **Predict.** Four tokens are equally likely, and top-p is 0.5. How many remain?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Two: the first two reach 0.5, and reaching is enough. Which two? The definition does not say; `teachkit` takes equals in the order of the
-# vocabulary, as greedy does.
+# Two: they reach 0.5, and reaching is enough. Which two? The definition does not say; `teachkit` takes equals in the order of the
+# vocabulary.
 #
 # </details>
 #
-# **Build.** Plainly, in Python's own numbers:
+# **Build.** With plain floats:
 
 
 # %%
@@ -522,15 +557,14 @@ def distribution(logits, temperature=1.0, top_k=None, top_p=1.0):
 
 generator = torch.Generator().manual_seed(1)
 noise = 2 * torch.randn(300, generator=generator)
-with torch.inference_mode():
-    real = model(torch.tensor([start_of("    for i in ")]))[0, -1]
+real = next_logits(["    for i in "])[0]
 settings = [
     {"temperature": 0.5},
     {"top_k": 5},
     {"top_p": 0.5},
     {"temperature": 1.5, "top_k": 20, "top_p": 0.7},
 ]
-print("equals teachkit            kept: four equal  noise  real")
+print("                 tokens kept of\nequals teachkit  4 equal  300 random  4,096 real")
 for setting in settings:
     same, kept = [], []
     for logits in (torch.zeros(4), noise, real):
@@ -538,69 +572,66 @@ for setting in settings:
         theirs = tk.sampling.probabilities(logits, **setting)
         same.append(torch.allclose(ours, theirs, atol=1e-5))
         kept.append(int((theirs > 0).sum()))
-    print(f"{all(same)!s:24} {kept[0]:14} {kept[1]:9} {kept[2]:6}   {setting}")
+    print(f"{all(same)!s:15} {kept[0]:8} {kept[1]:11} {kept[2]:11}   {setting}")
 
 # %% [markdown]
-# Move the controls and watch three things: how many tokens can be drawn, which of them, and how uncertain the choice is. The *entropy*
-# $-\sum p \log_2 p$ is 0 bits for a certain choice and $\log_2 n$ for $n$ equally likely ones.
+# Watch how many tokens can be drawn, which, and how uncertain the choice is: the *entropy*
+# $-\sum p \log_2 p$ is 0 bits for a certain choice and $\log_2 n$ for $n$ equally likely ones. In a running notebook, the cell also has a field for a prompt of your own; mind the space at its end.
 
 # %% tags=["nbval-ignore-output"]
 NAMES = [tokenizer.decode([token]) or "<end>" for token in range(V)]
-
-
-@torch.inference_mode()
-def next_logits(texts):
-    """(N, V): the logits after each text"""
-    tokens = [torch.tensor([start_of(text)]) for text in texts]
-    return torch.cat([model(row, last_only=True)[:, -1] for row in tokens])
-
-
 PROMPTS = ["import ", "    for i in ", "    return ", header + "\n    ", "        raise Value"]
-explorer = figures.next_token(PROMPTS, next_logits(PROMPTS), NAMES)
-explorer
-
-# %% [markdown]
-# **Explain.** After `raise Value` there is one continuation, and no setting short of an extreme one changes it. After `import` there are dozens of good
-# ones, and top-k with a small k throws good ones away. Top-p keeps few tokens in the first case and many in the second with the same setting. Now put high temperature and no cut
-# together, and read the last row: the share of all the tokens that have no row.
-#
-# With a kernel, on a prompt of your own. Mind the space at the end.
 
 
-# %% tags=["nbval-ignore-output"]
 def look(text, temperature=0.8, top_p=0.95):
     settings = {"temperature": temperature, "top_p": top_p}
     return figures.next_token([text], next_logits([text]), NAMES, **settings)
 
 
-PROMPT = "    def __init__(self, "
-ranges = {"temperature": (0.0, 2.0, 0.05), "top_p": (0.05, 1.0, 0.05)}
-figures.live(look, look(PROMPT), text=PROMPT, **ranges)
+figures.live(
+    look,
+    figures.next_token(PROMPTS, next_logits(PROMPTS), NAMES),
+    with_twin=True,
+    text="    def __init__(self, ",
+    temperature=(0.0, 2.0, 0.05),
+    top_p=(0.05, 1.0, 0.05),
+)
+
+# %%
+for temperature in (1.0, 1.5):
+    probs = (next_logits(["        raise Value"])[0] / temperature).softmax(-1)
+    name = NAMES[probs.argmax()]
+    print(f"after `raise Value`, temperature {temperature}: {name!r} {probs.max():.1%}")
 
 # %% [markdown]
-# **Measure.** Is what is drawn distributed as it was computed? A computer draws with a random number $u$ between 0 and 1. Lay the probabilities end to end on a line of length 1; the
-# token on whose piece $u$ falls is drawn. The control draws from the same logits at another temperature, and must fail the same test.
+# **Explain.** After `raise Value` one token leads even at a temperature of 1.5. After `import␣` there are dozens of good
+# ones, and top-k with a small k throws good ones away; top-p with one setting keeps few tokens there and many here. Now set a high temperature and no cut,
+# and read the figure's last row, the sum over the tokens not listed.
+#
+# **Measure.** Is what is drawn distributed as it was computed? One way to draw: lay the probabilities end to end on a line, and take the
+# token on whose piece a random number $u$ between 0 and 1 falls. The control draws from the same logits at another temperature, and must fail the test.
 
 
 # %%
 def pick(probs, u):
     """(B, V) probabilities, (B,) numbers from 0 to 1 -> (B,) tokens"""
     borders = probs.cumsum(-1)
-    token = torch.searchsorted(borders, u[:, None], right=True)[:, 0]
-    return token.clamp_max(probs.shape[-1] - 1)  # where rounding leaves the last below 1
+    u = u[:, None] * borders[:, -1:]  # after rounding, the last border need not be 1
+    return torch.searchsorted(borders, u, right=True)[:, 0]
 
 
-def agrees(tokens, probs, n_sigma=5):
-    """Is every token's count within 5 standard deviations of its expectation?"""
+def agrees(tokens, probs):
+    """No impossible token; every count within 5 standard deviations, and 3 for rare tokens"""
     n = len(tokens)
     counts = torch.bincount(tokens, minlength=len(probs))
-    allowed = n_sigma * (n * probs * (1 - probs)).sqrt() + 3
+    allowed = 5 * (n * probs * (1 - probs)).sqrt() + 3 * (probs > 0)
     return bool(((counts - n * probs).abs() <= allowed).all())
 
 
 n_draws, setting = 2000, {"temperature": 0.8, "top_p": 0.9}
-logits = next_logits(["import "]).expand(n_draws, V)
-expected = tk.sampling.probabilities(logits[0], **setting)
+import_logits = next_logits(["import "])[0]
+logits = import_logits.expand(n_draws, V)
+expected = tk.sampling.probabilities(import_logits, **setting)
 generator = torch.Generator().manual_seed(2)
 drawn = {
     "ours": pick(expected.expand(n_draws, V), torch.rand(n_draws, generator=generator)),
@@ -611,36 +642,35 @@ for name, tokens in drawn.items():
     print(f"{name:8} agrees with the probabilities: {agrees(tokens, expected)}")
 
 # %% [markdown]
-# The same numbers $u$ give the same text: that is what `seed` does. On another processor a sum may be rounded differently, and where $u$ falls close to a border, the text goes another way
+# `seed` fixes the random numbers, and so the text. Another processor may round a sum differently; where $u$ falls close to a border, the text goes another way
 # from there on.
 
 # %% [markdown]
 # ## 5. When does it end?
 #
-# Nothing in the loop ends it. Four things do: the model chooses the end-of-text token; the text contains a *stop string*; the number of new
-# tokens that was asked for is reached; or the context is full.
+# Four things end the loop: the model chooses the end-of-text token; the text contains a *stop string*; the number of new
+# tokens that was asked for is reached; or the model's context (1,024 positions) is full.
 
 # %%
 ends = {
-    "end of text": tk.generate(model, start_of("def read_config(path):\n"), 8),
-    "stop string": tk.generate(model, start_of("import "), 64, stop="\nfrom"),
-    "tokens asked for": tk.generate(model, start_of("import "), 8),
-    "context": tk.generate(model, document[:1020], 64),
+    "end of text": tk.generate(model, start_of(header + "\n"), max_new_tokens=8),
+    "stop string": tk.generate(model, start_of("import "), max_new_tokens=64, stop="\nfrom"),
+    "tokens asked for": tk.generate(model, start_of("import "), max_new_tokens=8),
+    "context": tk.generate(model, document[:1020], max_new_tokens=64),
 }
 for why, answer in ends.items():
-    print(
-        f"{why:17} finish {answer.finish:8} {len(answer.tokens)} tokens, text {answer.text[:24]!r}"
-    )
+    count, text = len(answer.tokens), answer.text[:24]
+    print(f"{why:17} finish {answer.finish:8} {count} tokens, text {text!r}")
 
 # %% [markdown]
-# **Predict.** The stop string was `⏎from`. It is two tokens long: `⏎` and `from␣`. A reader watches the text as it comes. When the token `⏎` has just been chosen, may it be
+# **Predict.** The stop string was `⏎from`. The model writes it in two tokens, `⏎` and `from␣`; the space behind it is no part of it. A reader watches the text as it comes. When the token `⏎` has just been chosen, may it be
 # shown?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Not yet. If `from` follows, the answer has ended *before* the line end, and what has been shown cannot be taken back. If anything else follows, it must be
-# shown after all. So a stream has to hold back whatever may be the beginning of a stop string.
+# Not yet. If `from` follows, the answer has ended *before* the line end, and what has been shown cannot be taken back. If anything else follows, the line end is shown then.
+# A stream has to hold back whatever may be the beginning of a stop string.
 #
 # </details>
 
@@ -654,24 +684,27 @@ def until_stop(pieces, stop):
         if stop in held:
             yield held[: held.index(stop)]
             return
+        # the longest beginning of `stop` that `held` ends with
         keep = max(n for n in range(len(stop)) if held.endswith(stop[:n]))
         yield held[: len(held) - keep]
         held = held[len(held) - keep :]
     yield held
 
 
-stop, streamed = "\nfrom", []
-ids = ends["stop string"].tokens
-tk.generate(model, start_of("import "), 64, stop=stop, stream=streamed.append)
-pieces = [tokenizer.decode([token]) for token in ids]
-print("tokens       ", pieces)
-print("ours         ", [piece for piece in until_stop(pieces, stop) if piece])
-print("teachkit     ", streamed)
-false_alarm = ["a", "\n", "import", "\n", "from ", "b"]
-print("a false alarm", list(until_stop(false_alarm, stop)))
+def shown_pieces(pieces):
+    return [piece for piece in until_stop(pieces, "\nfrom") if piece]
+
+
+streamed = []
+tk.generate(model, start_of("import "), 64, stop="\nfrom", stream=streamed.append)
+pieces = [tokenizer.decode([token]) for token in ends["stop string"].tokens]
+print("tokens  ", pieces)
+print("ours    ", shown_pieces(pieces))
+print("teachkit", streamed)
+print("a false alarm, then a real one", shown_pieces(["a", "\n", "import", "\n", "from ", "b"]))
 
 # %% [markdown]
-# There is a second reason to hold text back. A token may end inside a character: on bytes, most letters that are not English are made of several tokens.
+# There is a second reason to hold text back. A token may end inside a character: most letters outside a–z take several bytes, here often several tokens.
 
 # %%
 ids = tokenizer.encode("naïve 🙂")
@@ -679,12 +712,12 @@ print("each token alone", [tokenizer.decode([token]) for token in ids])
 print("streamed        ", list(tokenizer.stream(ids)))
 
 # %% [markdown]
-# So the first *text* may come later than the first *token*. TTFT as defined in section 3 is about the token; what a reader sees may lag behind.
+# So the first *text* may come later than the first *token*, which is what TTFT is about.
 
 # %% [markdown]
 # ## 6. How long will it be?
 #
-# Now the puzzle. The request: *complete this docstring*. The answer ends where the quotes close, so the model decides its length. Sixty-four people send it; each answer is
+# The request: *complete this docstring*. The answer ends with the token that closes the quotes (it is counted). Sixty-four people send it; each answer is
 # drawn from the model's own distribution, with no cut.
 #
 # **Predict.** How many tokens do the shortest answer, the middle one and the longest have? No answer may have more than 192.
@@ -704,57 +737,20 @@ def at_random(seed):
     return choose
 
 
-answers = write([request] * 64, LIMIT, at_random(3), CLOSING)
-lengths = sorted(map(len, answers))
-control = {len(answer) for answer in write([request] * 3, LIMIT, tk.greedy, CLOSING)}
-print("different lengths among 64 answers: more than 20:", len(set(lengths)) > 20)
-print("longest more than ten times the shortest:", lengths[-1] > 10 * lengths[0])
-print("half of them shorter than a quarter of the limit:", lengths[32] < LIMIT / 4)
-print("some reach the limit:", lengths[-1] == LIMIT)
-print("control, greedy: different lengths:", len(control))
+answers = sorted(write([request] * 64, LIMIT, at_random(3), CLOSING), key=len)
+lengths = [len(answer) for answer in answers]
+greedy = write([request] * 3, LIMIT, tk.greedy, CLOSING)
+print("control: lengths of three greedy answers", [len(answer) for answer in greedy])
 
-# %% [markdown]
-# The request was the same, so nothing *in the request* told them apart. But different requests may: perhaps long prompts get long answers. Below are 64 places in files
-# that the model was not trained on, each just behind the opening quotes of a docstring. The prompt is what stands before, cut to 16 tokens at one place, 18 at the next, up to
-# 142. And for each place there is an answer by somebody who knew what they wanted to say: the docstring that stands there.
-
-# %%
+# For comparison, the docstrings that people wrote, in the files that the model never saw
 PLACE = re.compile(r'def [^\n]*:\n +"""')
-places = [(text, m.end()) for text in held_out.values() for m in PLACE.finditer(text)]
-places = random.Random(0).sample(places, 64)
-requests, by_author = [], []
-for i, (text, end) in enumerate(places):
-    before = tokenizer.encode(text[max(0, end - 2000) : end])
-    requests.append([START, *before[-(15 + 2 * i) :]])
-    after = tokenizer.encode(text[end : end + 4000])
-    by_author.append(len(up_to(CLOSING, after[:LIMIT])))
-by_model = [len(answer) for answer in write(requests, LIMIT, at_random(4), CLOSING)]
-prompt_length = [len(ids) for ids in requests]
-print("prompts from", min(prompt_length), "to", max(prompt_length), "tokens")
-
-
-def rank_correlation(x, y):
-    """1: the longer the one, the longer the other; 0: neither; -1: the longer, the shorter"""
-    x, y = (torch.tensor(v, dtype=torch.float) for v in (x, y))
-    ranks = [(v[:, None] > v).sum(1) + (v[:, None] == v).sum(1) / 2 for v in (x, y)]
-    return torch.corrcoef(torch.stack(ranks))[0, 1].item()
-
-
-shuffle = random.Random(1)
-shuffled = [shuffle.sample(by_model, len(by_model)) for _ in range(500)]
-by_chance = sorted(abs(rank_correlation(prompt_length, row)) for row in shuffled)[474]
-knows = {
-    "the model's": rank_correlation(prompt_length, by_model),
-    "the author's": rank_correlation(prompt_length, by_author),
-}
-print("a length knows itself:", round(rank_correlation(by_model, by_model), 2))
-print("prompt's length foretells the answer's:", abs(knows["the model's"]) > 0.5)
+starts = [text[m.end() : m.end() + 4000] for text in texts for m in PLACE.finditer(text)]
+by_authors = [len(up_to(CLOSING, tokenizer.encode(start)[:LIMIT])) for start in starts]
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 groups = {
-    "one prompt, 64 times": lengths,
-    "64 places, the model": sorted(by_model),
-    "64 places, the author": sorted(by_author),
+    f"one prompt, {len(lengths)} times": lengths,
+    f"authors, {len(by_authors)} places": sorted(by_authors),
 }
 
 
@@ -765,91 +761,104 @@ def draw_survival():
     for name, values in groups.items():
         going = [sum(v > n for v in values) / len(values) for n in range(LIMIT)]
         ax.step(range(LIMIT), going, where="post", label=name)
-    ax.set(
-        xlabel="tokens written",
-        ylabel="share still being written",
-        xlim=(0, LIMIT),
-        ylim=(0, 1),
-    )
+    ax.axvline(LIMIT, color=figures.colours()["muted"], linewidth=0.8, linestyle=":")
+    place = {"xytext": (-4, -4), "textcoords": "offset points", "ha": "right", "va": "top"}
+    ax.annotate("limit", (LIMIT, 0.3), **place)
+    ax.set(xlabel="tokens written", ylabel="share still being written")
+    ax.set(xlim=(0, LIMIT + 4), ylim=(0, 1))
     ax.legend()
     return fig
 
 
+def median_of(values):
+    return f"{statistics.median(values):g}"
+
+
+def excerpt(answer, length=64):
+    text = " ".join(tokenizer.decode(answer).split())
+    return text if len(text) <= length else text[:length] + " ..."
+
+
 rows = "\n".join(
-    f"| {name} | {values[0]} | {values[32]} | {values[57]} | {sum(v == LIMIT for v in values)} |"
+    f"| {name} | {values[0]} | {median_of(values)} | "
+    f"{values[-1]}{' (limit)' * (values[-1] == LIMIT)} "
+    f"| {sum(v == LIMIT for v in values)} |"
     for name, values in groups.items()
 )
-within = {name: abs(value) <= by_chance for name, value in knows.items()}
-verdict = (
-    "Neither is more than chance gives"
-    if all(within.values())
-    else "Both are more than chance gives, and far from a forecast"
-    if not any(within.values())
-    else f"Only that of {' and '.join(name for name in knows if not within[name])} is more than chance gives, and far from a forecast"
-)
+medians = "; ".join(f"{name}, {median_of(values)} tokens" for name, values in groups.items())
 display(
-    figures.static(
-        draw_survival,
-        alt="Share of answers still being written after so many tokens. Medians: "
-        + "; ".join(f"{name}, {values[32]} tokens" for name, values in groups.items())
-        + ".",
-    )
-)
-Markdown(f"""
-| docstrings, in tokens | shortest | median | one in ten has at least | stopped at {LIMIT} |
+    Markdown(f"""
+| docstrings, in tokens | shortest | median | longest | stopped at {LIMIT} |
 | --- | ---: | ---: | ---: | ---: |
 {rows}
 
-Rank correlation of the prompt's length with the answer's: {knows["the model's"]:+.2f} for the model's answers, {knows["the author's"]:+.2f} for the authors'. In 95 of 100
-shufflings chance alone gives up to ±{by_chance:.2f}. {verdict}.
+The shortest, the middle one and the beginning of the longest:
+
+```text
+{excerpt(answers[0])}
+{excerpt(answers[len(answers) // 2])}
+{excerpt(answers[-1])}
+```
 
 {tk.measure.caption()}
-""")
+"""),
+    figures.static(
+        draw_survival,
+        alt=f"Share of answers still being written after so many tokens. Medians: {medians}.",
+    ),
+)
 
 # %% [markdown]
-# **Explain.** Each token is drawn, the choice is fed back, and the next distribution depends on it. Once *Return the path.* is written, closing quotes are likely; once *Options:* is, they are far away. Whether there is another paragraph is
-# decided on the way. Nor does it take a weak model for that: the last row of the table is people's own writing, and it spreads over tens of tokens, too.
+# **Explain.** Each token is drawn, the choice is fed back, and the next distribution depends on it: two answers that differ in one word may differ in
+# everything after it. The authors' docstrings differ in length, too, but each stands at another place; this does not show what one prompt allows. Different requests may differ in
+# length on average; the prompt of the puzzle is one and the same. Greedy answers have one length (here they run into the limit), and even that is known only once one has been written.
 #
-# A server that cannot know at the start may hope to know more as the answer goes on.
+# Does a server know more as the answer goes on?
 #
-# **Predict.** An answer has 40 tokens already, which is longer than most. Is it nearly done?
+# **Predict.** An answer has 40 tokens already, which is longer than most answers to this prompt. Is it nearly done, is as much still to come as at the start, or more?
+
 
 # %%
-everything = lengths + by_model
-
-
-def median_left(n, values):
+def still_to_come(n, values):
     """Median of the tokens still to come, over the answers longer than n tokens"""
     return statistics.median(v - n for v in values if v > n)
 
 
-longer_left = median_left(40, everything) > median_left(0, everything)
-# A control with the same median in which waiting tells nothing: every step ends with the same probability.
-stop_probability = 1 - 0.5 ** (1 / statistics.median(everything))
+# A control in which waiting tells nothing, with the same median: each step ends the answer with
+# the same probability.
+goes_on = 0.5 ** (1 / statistics.median(lengths))
 coin = random.Random(0)
-log_stay = math.log(1 - stop_probability)
-steady = [math.ceil(math.log(1 - coin.random()) / log_stay) for _ in range(10000)]
-print("after 40 tokens more is still to come than at the start:", longer_left)
-left = median_left(40, steady) / median_left(0, steady)
-print("for the control, within a fifth the same:", 0.8 < left < 1.2)
+steady = [math.ceil(math.log(1 - coin.random()) / math.log(goes_on)) for _ in range(10_000)]
+columns = {"one prompt": lengths, "authors": by_authors, "control": steady}
+left = {name: [still_to_come(n, columns[name]) for n in (0, 10, 20, 40)] for name in columns}
 
-# %% tags=["nbval-ignore-output"]
+# %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
-    f"| {n} | {sum(v > n for v in everything)} | "
-    f"{'at least ' if n + median_left(n, everything) >= LIMIT else ''}{median_left(n, everything):.0f} | {median_left(n, steady):.0f} |"
-    for n in (0, 10, 20, 40, 80)
+    f"| {n} | {sum(v > n for v in lengths)} | "
+    + " | ".join(f"{left[name][i]:g}" for name in left)
+    + " |"
+    for i, n in enumerate((0, 10, 20, 40))
 )
-tail = (
-    "The longer it has been going on, the *longer* it can be expected to go on: what is still there after 40 tokens is seldom a one-line docstring."
-    if longer_left
-    else "What is still to come does shrink as the answer grows, but it stays as uncertain."
-)
+
+
+def change(name):
+    ratio = left[name][-1] / left[name][0]
+    if ratio > 1.3:
+        return "has more to come than a new one"
+    if ratio < 1 / 1.3:
+        return "has less to come than a new one"
+    return "has about as much to come as a new one"
+
+
+cut = statistics.median_high([v for v in lengths if v > 40]) >= LIMIT
+bound = "The limit cuts half of the answers in the last row: a lower bound." if cut else ""
 Markdown(f"""
-| tokens so far | answers still going, of {len(everything)} | median still to come | control |
-| ---: | ---: | ---: | ---: |
+| tokens so far | answers still going, of {len(lengths)} | still to come (median): one prompt | authors | control |
+| ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-{tail}
+From this model, an answer with 40 tokens {change("one prompt")}; from the authors, one {change("authors")}. In neither does waiting announce the end.
+{bound}
 
 {tk.measure.caption()}
 """)
@@ -857,100 +866,79 @@ Markdown(f"""
 # %% [markdown]
 # ## 7. What follows
 #
-# With the TTFT and TPOT of section 3 and the lengths of section 6, for the one prompt of the puzzle:
+# Now predict a time. TTFT and TPOT of this request come from short runs; the test is one more answer, once its length is known:
 
 # %% tags=["nbval-ignore-output"]
-n_row = len(request) + LIMIT  # positions to reserve for a request that may use its limit
-unused = 1 - mean((len(request) + n) / n_row for n in lengths)
-groups_of = random.Random(2)
-batches = [groups_of.sample(lengths, 8) for _ in range(500)]
-idle = 1 - sum(map(sum, batches)) / sum(8 * max(batch) for batch in batches)
+sampled = {"sampler": tk.sampler(temperature=1.0)}
+short_runs, tests = [], []
+for seed in range(6):  # in turn, as in section 3
+    short_runs.append(tk.generate(model, request, 32, seed=seed, **sampled))
+    if seed % 2:
+        tests.append(tk.generate(model, request, LIMIT, seed=6, stop='"""', **sampled))
+ttft = statistics.median(run.ttft_s for run in short_runs[1:])
+tpot = statistics.median(run.tpot_s for run in short_runs[1:])
 
 
 def latency_of(n):
-    return ttft_s[short] + (n - 1) * tpot_s[short]
+    """Seconds until an answer of n tokens is there"""
+    return ttft + (n - 1) * tpot
 
 
-low, middle, high = (latency_of(lengths[i]) for i in (0, 32, 57))
+n = len(tests[0].tokens)
+measured_ms = statistics.median(test.times_s[-1] for test in tests) * 1e3
+print(f"{n} tokens: predicted {latency_of(n) * 1e3:.0f} ms, measured {measured_ms:.0f} ms")
+
+# %%
+n_row = len(request) + LIMIT - 1  # positions to reserve: the last token is fed to nobody
+unused = 1 - statistics.mean((len(request) + n - 1) / n_row for n in lengths)
+lots = random.Random(2)
+batches = [lots.sample(lengths, 8) for _ in range(500)]
+idle = 1 - sum(map(sum, batches)) / sum(8 * max(batch) for batch in batches)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+low, middle, limit = map(latency_of, (lengths[0], statistics.median(lengths), LIMIT))
+pairs = list(itertools.combinations(lengths, 2))
+apart = sum(latency_of(b) > 10 * latency_of(a) for a, b in pairs) / len(pairs)
 Markdown(f"""
-**The puzzle.** The server could have known the time to the first token, about {ttft_s[short] * 1e3:.0f} ms, and the time per token after that, about
-{tpot_s[short] * 1e3:.1f} ms. It could not have known $n$ in
-
-$$\\text{{latency}} = \\mathrm{{TTFT}} + (n - 1)\\,\\mathrm{{TPOT}}$$
-
-Alone on this machine the shortest of the 64 answers would take {low * 1e3:.0f} ms, the middle one {middle * 1e3:.0f} ms, and one in ten at least {high * 1e3:,.0f} ms.
+**The puzzle.** The server could have known the time to the first token, about {ttft * 1e3:.0f} ms, and the time per token after that, about
+{tpot * 1e3:.1f} ms. It could not have known $n$. Alone on this machine the shortest of the 64 answers would take {low * 1e3:.0f} ms, a middle one {middle * 1e3:.0f} ms,
+one that reaches the limit {limit * 1e3:,.0f} ms. Of all pairs among the 64, {apart:.0%} are more than ten times apart.
 
 | a server that does not know $n$ and | pays |
 | --- | --- |
 | reserves cache for every request up to its limit of {LIMIT} new tokens | {unused:.0%} of what it reserved is never used |
-| lets 8 requests run as a batch until the longest is done | {idle:.0%} of the places in the batch stand idle |
-| promises when the whole answer will be there | is wrong, or promises the time of the limit, {latency_of(LIMIT) / middle:.0f} times that of the middle answer |
+| lets 8 requests run as a batch until the longest is done | {idle:.0%} of the places in the batch, one per request and step, belong to answers already done |
+| promises when the whole answer will be there | is wrong, or promises the predicted time of the limit, {limit / middle:.0f} times that of a middle answer |
 
-TTFT and TPOT as measured in section 3, for a short prompt; lengths from section 6. {tk.measure.caption()}
+{tk.measure.caption(kind="predicted")}
 """)
 
 # %% [markdown]
-# Each line has an answer, and none of them needs to know $n$. Show the text as it comes, and promise TTFT and TPOT instead. Take memory in small blocks as the answer grows, and give them back when it ends.
-# Decide at *every step* who is in the batch. The last two are Part IV.
-#
-# ## 8. How fast is fast enough
-#
-# If the reader reads as the text comes, TPOT has a natural bound: the reader's own speed. A talk on inference takes 250 words a minute as the average reader's
-# (Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*). A review of 190 studies arrives at 238 for English non-fiction and 260 for fiction
-# ([Brysbaert 2019](https://doi.org/10.1016/j.jml.2019.104047)). How many milliseconds per token that leaves depends on the tokenizer.
-#
-# **Predict.** With the rule of thumb of 3/4 of a word per token ([OpenAI](https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them)), what TPOT keeps up with 250 words a minute?
-# And with the tokenizer of section 1, which cuts English smaller: does it have to be faster or may it be slower?
-
-# %%
-words_per_token = len(TEXTS["English"].split()) / n_tokens["English"]
-
-
-def reading_ms(words_per_minute, words_per_token):
-    """TPOT that keeps up with a reader, in ms"""
-    return 60_000 / words_per_minute * words_per_token
-
-
-print(f"3/4 of a word per token      {reading_ms(250, 0.75):.0f} ms")
-print(
-    f"our tokenizer, {words_per_token:.2f} of a word  {reading_ms(250, words_per_token):.0f} ms"
-)
-
-# %% [markdown]
-# Smaller tokens must come faster. A bound on TPOT therefore belongs to a tokenizer, a language and a kind of text; tokens per second of two models with different
-# tokenizers do not compare.
+# All three costs can be avoided without knowing $n$. Take memory in small blocks as the answer grows, and give them back when it ends.
+# Decide at *every step* who is in the batch. (Both are Part IV.) And show the text as it comes, and promise TTFT and TPOT instead.
 #
 # ## What real systems do
 #
-# - **They promise TTFT and TPOT.** [DistServe](https://arxiv.org/abs/2401.09670) gives each application a bound for both and counts the requests per second that meet them, *goodput*.
+# - **They promise TTFT and TPOT.** [DistServe](https://arxiv.org/abs/2401.09670) gives each application a bound for both and maximises *goodput*, the request rate at which both are met.
 # - **They stream**, commonly as [server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html): one HTTP response that stays open, a line per piece of text.
 # - **They schedule each step.** [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) lets requests join and leave the batch between two steps.
 #   [vLLM](https://arxiv.org/abs/2309.06180) takes cache memory in blocks; in the systems it was compared with, 20.4 to 38.2 % of the cache memory held tokens.
-# - **They guess lengths all the same.** From what the prompt *asks* (not its length) a length can be guessed roughly, well enough to sort requests
-#   ([Zheng et al. 2023](https://arxiv.org/abs/2305.13144)). A guess may be wrong; none of the answers above depends on one.
-# - **They take several tokens per pass.** In *speculative decoding* a small model guesses some tokens ahead, and the large one checks them in one pass, prefill's way. The rule of
-#   acceptance leaves the distribution exactly as it was ([Leviathan et al. 2022](https://arxiv.org/abs/2211.17192)).
-# - **They mask logits.** For output that must be valid JSON, tokens that the grammar does not allow get $-\infty$ before the softmax
-#   ([Willard and Louf 2023](https://arxiv.org/abs/2307.09702)).
+# - **They take several tokens per pass.** In *speculative decoding* a small model guesses ahead; the large one checks the guesses in one pass, as in prefill, and keeps them by a rule under which
+#   the text is distributed as if the large model had drawn it ([Leviathan et al. 2022](https://arxiv.org/abs/2211.17192)).
 #
 # ## What the sources claim, checked
 
-# %% tags=["nbval-ignore-output"]
-target_ms = reading_ms(250, 0.75)
-worst_ms = max(tpot_s.values()) * 1e3
-keeps_up = (
-    "Every TPOT of section 3 is below that"
-    if worst_ms < target_ms
-    else "Not every TPOT of section 3 is below that"
-)
+# %% tags=["nbval-ignore-output", "hide-input"]
+target_ms = reading_ms(250, 3 / 4)
+measured = [*tpot_s.values(), tpot]
+every = "Every" if max(measured) * 1e3 < target_ms else "Not every"
 spread = f"{lengths[0]} to {lengths[-1]} tokens from one prompt (the limit is {LIMIT})"
-repeats = "Seen here" if share["greedy"] > 2 * share["source code"] else "Not seen here"
+fast, slow = reading_ms(260, 3 / 4), reading_ms(238, 3 / 4)
 Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
-| The average reader reads 250 words a minute; a model whose latency is below that does not bore anybody | T. Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*, talk | About right: 238 to 260 ([Brysbaert 2019](https://doi.org/10.1016/j.jml.2019.104047)). At 3/4 of a word per token it is {target_ms:.0f} ms per token ({target_ms * 238 / 250:.0f} to {target_ms * 250 / 238:.0f} for 260 to 238 words). {keeps_up}. It bounds TPOT only: a slow first token bores, too, and so does a slow answer that a program waits for. |
-| Unknown response length means unknown latency | *LLM-Systems Basics*, EECS 598, University of Michigan, January 2024 | Right for the whole answer: {spread}. TTFT and TPOT can be known: they depend on the prompt, the machine and its load. |
-| Choosing the likeliest token makes text repeat itself | [Holtzman et al. 2019](https://arxiv.org/abs/1904.09751), abstract | {repeats}: {share["greedy"]:.0%} of greedy text's runs of four tokens had occurred before, against {share["source code"]:.0%} in source code. |
+| The average reader reads 250 words a minute; as long as a model's latency is below that, nobody is bored | T. Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*, talk | By latency the talk means time per token. About right: 238 words a minute for non-fiction, 260 for fiction ([Brysbaert 2019](https://doi.org/10.1016/j.jml.2019.104047)). At 3/4 of a word per token, 250 words leave {target_ms:.0f} ms per token ({fast:.0f} to {slow:.0f} for 260 to 238 words). {every} TPOT measured here is below that. A slow first token bores, too, and so does a slow answer that a program waits for. |
+| Unknown response length means unknown latency | *LLM-Systems Basics*, EECS 598, University of Michigan, January 2024 | Right for the whole answer: {spread}. TTFT and TPOT can be known: they depend on the prompt, the machine and its load, which the server controls by whom it lets in. |
 
 {tk.measure.caption()}
 """)
@@ -958,7 +946,7 @@ Markdown(f"""
 # %% [markdown]
 # ## Exercises
 #
-# **1. Learn the rules yourself.** Write `learn(text, n)`: the first $n$ merges, from the words of `text`, each time the most frequent pair of neighbours. Run it on `code`. How many of your first 20 are
+# **1. Learn the rules yourself.** Write `learn(text, n)`: $n$ merges from the words of `text`, each time the most frequent pair of neighbours. Run it on `code`. How many of your first 20 are
 # among the first 200 of the file?
 #
 # <details>
@@ -968,7 +956,7 @@ Markdown(f"""
 # from collections import Counter
 #
 # def learn(text, n):
-#     words = Counter(tuple(SIGN[b] for b in word.encode()) for word in WORD.findall(text))
+#     words = Counter(tuple(VISIBLE[b] for b in word.encode()) for word in WORD.findall(text))
 #     rules = []
 #     for _ in range(n):
 #         pairs = Counter()
@@ -993,12 +981,12 @@ Markdown(f"""
 # print(sum(rule in bpe["merges"][:200] for rule in mine), "of 20")
 # ```
 #
-# Most of them. Of one file some rules are its own; ties and the order of the early ones differ.
+# 17 of 20. The others, such as rows of `#`, are this file's own.
 #
 # </details>
 #
-# **2. The order of the cuts.** Write `p_first(logits, top_k, top_p)`, which applies top-p to the whole distribution and top-k to what is left. On `real`, find settings for
-# which it keeps another number of tokens than `tk.sampling.probabilities`. Which of the two can keep more?
+# **2. The order of the cuts.** Write `p_first(logits, top_k, top_p)`: how many tokens remain when top-p is applied to the whole distribution and top-k to what is left. On `real`, find settings for
+# which `tk.sampling.probabilities` keeps another number. Which of the two can keep more?
 #
 # <details>
 # <summary>Answer</summary>
@@ -1016,8 +1004,8 @@ Markdown(f"""
 #
 # </details>
 #
-# **3. Sampling as an argmax.** Add to each logit, divided by the temperature, a random number $-\ln(-\ln u)$ with $u$ uniform between 0 and 1, and take the largest. Show with `agrees` that this draws from the softmax.
-# What does it save?
+# **3. Sampling as an argmax.** Add to each logit, divided by the temperature, a random number $-\ln(-\ln u)$ with $u$ uniform between 0 and 1, and take the largest. Show with `agrees`, on
+# `import_logits`, that this draws from the softmax. What does it save?
 #
 # <details>
 # <summary>Answer</summary>
@@ -1026,54 +1014,11 @@ Markdown(f"""
 # generator = torch.Generator().manual_seed(5)
 # u = torch.rand(n_draws, V, generator=generator).clamp_min(1e-30)
 # gumbel = -(-u.log()).log()
-# drawn = (logits / 0.8 + gumbel).argmax(-1)
-# print(agrees(drawn, tk.sampling.probabilities(logits[0], temperature=0.8)))  # True
+# drawn = (import_logits / 0.8 + gumbel).argmax(-1)
+# print(agrees(drawn, tk.sampling.probabilities(import_logits, temperature=0.8)))  # True
 # ```
 #
-# It needs no sum over the vocabulary and no running sum, so it can be done on logits that lie on several devices, each finding its own largest. It is known as the Gumbel-max trick.
-#
-# </details>
-#
-# **4. Ask the model.** Before the first token of an answer is drawn, the model gives a probability that the quotes close at once. Does it foretell the length of the answer? Use `requests` and `by_model`.
-#
-# <details>
-# <summary>Answer</summary>
-#
-# ```python
-# with torch.inference_mode():
-#     first = [model(torch.tensor([ids]), last_only=True)[0, -1].softmax(-1) for ids in requests]
-# closing = [probs[CLOSING].sum().item() for probs in first]
-# print(rank_correlation(closing, by_model), "chance", by_chance)
-# ```
-#
-# Compare the number with what chance gives. The end is seldom likely at the first token, and a length is decided by what is drawn later. A longer look ahead is possible: draw the answer and count. That
-# is an answer's worth of work.
-#
-# </details>
-#
-# **5. Two stop strings.** Generalise `until_stop` to a list of stop strings. What is right when two of them begin at different places in the same piece?
-#
-# <details>
-# <summary>Answer</summary>
-#
-# ```python
-# def until_any(pieces, stops):
-#     held = ""
-#     for piece in pieces:
-#         held += piece
-#         found = [held.index(stop) for stop in stops if stop in held]
-#         if found:
-#             yield held[: min(found)]
-#             return
-#         keep = max(n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n]))
-#         yield held[: len(held) - keep]
-#         held = held[len(held) - keep :]
-#     yield held
-#
-# print("".join(until_any(["a b", "c d", "e f"], ["d", "c"])))  # a b
-# ```
-#
-# The text ends before the one that begins first.
+# It needs no sum over the vocabulary, so logits may lie on several devices, each of which finds its own largest. It is known as the Gumbel-max trick.
 #
 # </details>
 #
@@ -1102,13 +1047,14 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# It bounds it: no more than $\mathrm{TTFT} + 999\,\mathrm{TPOT}$. Most answers end long before, at a time that is still unknown. And an answer that the limit cuts is not the answer that was asked for.
+# It bounds it: no more than $\mathrm{TTFT} + 999\,\mathrm{TPOT}$. Most answers end long before, at a time that is still unknown.
 #
 # </details>
 #
 # ## Not covered here
 #
-# How the cache works: next chapter. Why a step of decode is slow: Part II. Penalties for repetition, beam search, and sampling methods beyond these three. How tokenizers treat special tokens and chat templates.
+# How the cache works: next chapter. Why a step of decode is slow: Part II. Penalties for repetition, beam search, grammars, chat templates. Guessing lengths from what a prompt asks has been proposed, to sort requests
+# ([Zheng et al. 2023](https://arxiv.org/abs/2305.13144)).
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
