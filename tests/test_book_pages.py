@@ -358,6 +358,7 @@ def test_glossary_has_the_terms_of_the_course():
         "ttft",
         "tpot",
         "rope",
+        "entropy",
     ):
         assert term in named
 
