@@ -57,6 +57,18 @@ def executed(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
+def test_error_of_a_live_figure_stops_the_tool_and_is_shown(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    live = 'figures.live(lambda n: 1 // n, figures.Figure("<p>twin</p>", "A twin."), n=[0, 1])'
+    (tmp_path / "notebooks" / "tiny.py").write_text(LESSON + f"\n# %%\n{live}\n")
+    (tmp_path / "_config.yml").write_text("repository:\n  url: https://example.org/course\n")
+    command = [sys.executable, ROOT / "tools" / "notebooks.py", "--root", tmp_path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "ZeroDivisionError" in result.stderr.rstrip().splitlines()[-1]
+
+
 @pytest.fixture
 def lesson(executed, tmp_path):
     """A copy of it to spoil: the notebook, and a function that stores it and returns what the check says."""

@@ -37,20 +37,23 @@ def live(draw: Callable[..., Any], twin: Figure, *, with_twin: bool = False, **c
     """
     from ipywidgets import Layout, Output, VBox, interactive  # type: ignore[import-untyped]
 
-    errors: list[Exception] = []
+    failed: list[Exception] = []
+    built = False
 
     @wraps(draw)  # ipywidgets reads the signature
     def drawn(**values: Any) -> Any:
         try:
             return draw(**values)
         except Exception as error:
-            errors[:] = [error]
-            raise
+            if built:
+                raise
+            failed.append(error)
 
-    box = interactive(drawn, **controls)
     # A widget shows errors in its own output, where no build would see them.
-    if errors:
-        raise errors[0]
+    box = interactive(drawn, **controls)
+    if failed:
+        raise failed[0]
+    built = True
     for widget in box.kwargs_widgets:
         widget.style.description_width = "initial"
         widget.layout = Layout(width="min(100%, 480px)")
