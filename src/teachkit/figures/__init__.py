@@ -2,17 +2,17 @@
 
     from teachkit import figures
 
-    figures.attention_explorer(tokens, attention)    # tokens: S strings; attention (L, H, S, S)
-    figures.decode_steps(tokens, n_prompt, shape)    # a generation step by step, with and without a cache
-    figures.kv_memory(model, device, context)        # a cache beside the weights and a device's memory
-    figures.logit_lens(tokens, pieces, probs)    # what a model would say after each layer
-    figures.next_token(prompts, logits, names)   # what may follow, under temperature, top-k and top-p
-    figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
-    figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
-    figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
-    with figures.style("dark"): ...    # the house matplotlib style by itself
-    figures.use_style()                # the same for the rest of the session (light)
-    figures.colours()["accent"]        # palette of the style in force, for use inside draw()
+    figures.attention_explorer(tokens, attention)  # tokens: S strings; attention (L, H, S, S)
+    figures.decode_steps(tokens, n_prompt, shape)  # each step with and without a cache
+    figures.kv_memory(model, device, context)      # a cache beside weights and memory
+    figures.logit_lens(tokens, pieces, probs)      # what a model would say after each layer
+    figures.next_token(prompts, logits, names)     # under temperature, top-k and top-p
+    figures.static(draw, alt="...")                # draw() returns a matplotlib Figure
+    figures.show(name, data, alt="...")            # any figures/<name>.js
+    figures.live(draw, twin, n=(1, 9))             # draw(n) runs in the kernel
+    with figures.style("dark"): ...                # the house matplotlib style by itself
+    figures.use_style()                            # the same for the rest of the session
+    figures.colours()["accent"]                    # of the style in force, inside draw()
 
 Each of those up to `show` returns a `Figure`; make it the last expression of a cell. It displays as HTML that
 needs no server, no network and no kernel. Without scripts, in print and in an untrusted notebook, the static
