@@ -285,7 +285,7 @@ print(f"all tokens equally likely: {all_equal:.2f}")
 
 # %%
 def rms_norm(x, gain, eps):
-    """x (..., C), gain (C): divide by the root mean square, multiply each channel by its gain"""
+    """x (..., C), gain (C): divide by the root mean square, times the gain"""
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * gain
 
 
