@@ -200,8 +200,8 @@ print("  with one more token at the end  ", tokens_changed(before, after))
 print("  with another first token        ", tokens_changed(before, keys_values(other_first)))
 
 # %% [markdown]
-# **Explain.** A token's key and value are made from that token and the ones before it. Nothing comes before a token that did not: 500 of the
-# 501 rows were computed a second time to give the same numbers. The first token, though, is in everybody's past.
+# **Explain.** A token's key and value are made from that token and the ones before it. One more at the end comes before none of them, so 500 of
+# the 501 rows were computed a second time to give the same numbers. The first token, though, is in everybody's past.
 #
 # The new token needs one query, its own, and the keys and values of all tokens. No old query is used again; old outputs only served to make
 # the next layer's keys and values. So keys and values are all that has to be kept: the **KV cache**.
