@@ -165,7 +165,7 @@ class TestInABrowser:
 
     def test_it_says_what_is_read_and_written(self, open_page):
         page = open_page(figure().page())
-        says = page.locator("[aria-live=polite]")
+        says, heard = page.locator(".tk-ds-says"), page.locator("[aria-live=polite]")
         assert says.text_content() == (
             "Step 0 reads the prompt, 4\u00a0tokens, and writes ‘):’. Both sides do the same work."
         )
@@ -175,9 +175,19 @@ class TestInABrowser:
             "Step 1 reads ‘):’ and writes ‘⏎␣␣␣’. Without a cache, 5\u00a0tokens go through the model; "
             f"with one, 1\u00a0token: {ratio:.1f} times fewer FLOPs."
         )
+        assert heard.text_content() == says.text_content()
         assert page.locator(".tk-ds-text .read").all_text_contents() == ["):"]
         assert page.locator(".tk-ds-text .written").all_text_contents() == ["⏎␣␣␣"]
         assert page.locator(".tk-ds-text .later").count() == 3
+
+    def test_a_move_of_the_slider_is_seen_and_only_its_end_is_heard(self, open_page):
+        page = open_page(figure().page())
+        slider, heard = page.locator("input[type=range]"), page.locator("[aria-live=polite]")
+        for step, event, hears in [(1, "input", ""), (2, "input", ""), (2, "change", "Step 2")]:
+            slider.evaluate(f"e => {{ e.value = {step}; e.dispatchEvent(new Event('{event}')); }}")
+            assert page.locator(".tk-ds-says").text_content().startswith(f"Step {step} ")
+            assert heard.text_content()[: len("Step 2")] == hears
+        assert slider.get_attribute("aria-valuetext") == "2 of 4"
 
     def test_the_picture_has_as_many_cells_as_the_table_counts(self, open_page):
         page = open_page(figure(step=3).page())

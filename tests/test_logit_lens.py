@@ -91,6 +91,13 @@ def test_the_twin_marks_what_came_next() -> None:
     assert heads == LABELS
 
 
+def test_bytes_that_form_no_character_are_no_proof_of_what_came_next() -> None:
+    """Two different tokens may both be shown as U+FFFD; a third is what it is shown as."""
+    pieces = [[["\ufffd"], ["b"], ["c"]]]
+    data = data_of(figures.logit_lens(["a", "\ufffd", "b"], pieces, [[[0.9]] * 3]))
+    assert data["came_next"] == [[False, True, False]]
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 4), (3, 5), (0, 5, 4), (3, 5, 0)])
 def test_probabilities_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"probs: expected \(L \+ 1, 5, K\).* got " + re.escape(str(shape))):

@@ -139,6 +139,8 @@ def test_the_same_call_gives_the_same_output_and_bfloat16_will_do() -> None:
         ({"prompt": 3}, "prompt: expected 0 to 2, got 3"),
         ({"temperature": 2.5}, "temperature: expected 0 to 2, got 2.5"),
         ({"temperature": -0.1}, "temperature: expected 0 to 2"),
+        ({"temperature": 0.333}, "temperature: expected a multiple of 0.05.*got 0.333"),
+        ({"top_p": 0.333}, "top_p: expected a multiple of 0.05.*got 0.333"),
         ({"top_k": 4}, "top_k: expected None or one of 1, 2, 3, 5.*got 4"),
         ({"top_p": 0.0}, "top_p: expected a number in"),
         ({"shown": 48}, "shown: expected 1 to 47, got 48"),
@@ -200,13 +202,13 @@ class TestInABrowser:
 
     def test_opens_at_the_settings_given(self, open_page: Callable[..., Any]) -> None:
         page = open_page(figure(prompt=1, temperature=0.8, top_k=20, top_p=0.9).page())
-        assert page.locator("output").all_text_contents() == ["0.8", "20", "0.9"]
+        assert page.locator(".tk-nt-value").all_text_contents() == ["0.8", "20", "0.9"]
         assert page.locator(".tk-nt pre").text_content() == PROMPTS[1]
         assert (
             page.locator(".tk-nt-says").text_content().startswith("At temperature 0.8, top-k 20, top-p 0.9, ")
         )
         page.get_by_role("button").click()
-        assert page.locator("output").all_text_contents() == ["1", "off", "off"]
+        assert page.locator(".tk-nt-value").all_text_contents() == ["1", "off", "off"]
         assert page.locator(".tk-nt-says").text_content().startswith("At temperature 1, 47 of 47 tokens")
 
     def test_one_prompt_needs_no_menu(self, open_page: Callable[..., Any]) -> None:
@@ -221,12 +223,12 @@ class TestInABrowser:
         assert page.locator(".tk-nt pre").text_content() == PROMPTS[1]
         page.get_by_label("Temperature", exact=True).focus()
         page.keyboard.press("Home")
-        assert page.locator("output").first.text_content() == "0, greedy"
+        assert page.locator(".tk-nt-value").first.text_content() == "0, greedy"
         assert page.evaluate("document.activeElement.getAttribute('aria-valuetext')") == "0, greedy"
         assert "1 token can be drawn" in page.locator("[aria-live]").text_content()
         page.keyboard.press("Tab")
         page.keyboard.press("ArrowLeft")
-        assert page.locator("output").nth(1).text_content() == "1000"
+        assert page.locator(".tk-nt-value").nth(1).text_content() == "1000"
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", "focus must be seen"
 

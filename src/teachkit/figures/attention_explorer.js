@@ -8,6 +8,8 @@
 (function () {
   'use strict';
 
+  const { element } = window.teachkitParts;
+
   // Weights are spread over several powers of ten. This curve keeps 2 % visible beside 90 %; it is monotone, and
   // the scale under the map shows it.
   const shade = (p) => p ** 0.6;
@@ -17,14 +19,6 @@
   const BEHIND_TEXT = 0.5;
   const LABELLED = 32; // with more tokens than this, names beside the map would be too small to read
   const percent = (level) => Math.round((level * 100) / 255);
-
-  function element(tag, attributes = {}, ...children) {
-    const svg = ['svg', 'g', 'path', 'rect'].includes(tag);
-    const node = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children); // strings become text nodes: a token can never turn into markup
-    return node;
-  }
 
   function unpack(data) {
     const raw = atob(data.attention);
@@ -101,9 +95,9 @@
     const sentence = element('div', { class: 'tk-ae-tokens', role: 'group', 'aria-label': 'Tokens: choose the one that reads' }, ...tokenButtons);
     const says = element('p', { class: 'tk-ae-says' });
     // A second, unseen copy is what a screen reader hears: it follows choices only, not every move of a mouse.
-    const live = element('p', { 'aria-live': 'polite', class: 'tk-ae-live', style: 'position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)' });
+    const live = element('p', { 'aria-live': 'polite', class: 'tk-unseen' });
 
-    const mapTitle = element('h4');
+    const mapTitle = element('p', { class: 'tk-title' });
     const map = element('div', { class: 'tk-ae-map' });
     const names = element('div', { class: 'tk-ae-names', 'aria-hidden': 'true' },
       ...(S > LABELLED ? [] : data.tokens.map((token) => element('span', {}, token))));
@@ -135,7 +129,7 @@
       element('div', { class: 'tk-ae-maps' },
         element('div', {}, mapTitle, element('div', { class: 'tk-ae-framed' }, names, map),
           element('p', { class: 'tk-ae-axes' }, 'One row per reading token (query), one column per token read (key).'), scale),
-        element('div', {}, element('h4', {}, 'All heads'), element('div', { class: 'tk-ae-scroll' }, overview),
+        element('div', {}, element('p', { class: 'tk-title' }, 'All heads'), element('div', { class: 'tk-ae-scroll' }, overview),
           element('p', { class: 'tk-ae-axes' }, 'One row per layer, one column per head.')))));
 
     // ---- behaviour

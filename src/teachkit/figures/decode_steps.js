@@ -6,17 +6,11 @@
 (function () {
   'use strict';
 
+  const { element, sentence } = window.teachkitParts;
+
   const SIDES = [['recompute', 'Without a cache'], ['cache', 'With a cache']];
   const number = new Intl.NumberFormat('en-US');
   const plural = (n, word) => `${number.format(n)}\u00a0${word}${n === 1 ? '' : 's'}`;
-
-  function element(tag, attributes = {}, ...children) {
-    const svg = ['svg', 'g', 'path', 'rect'].includes(tag);
-    const node = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  }
 
   const flopsOf = (shape, fresh, seen) => 2 * fresh * shape.matrix_params + 2 * shape.head_params
     + 4 * shape.n_layers * shape.n_heads * shape.head_dim * fresh * seen;
@@ -48,9 +42,9 @@
     const back = element('button', { type: 'button' }, '← Back');
     const next = element('button', { type: 'button' }, 'Next →');
     const slider = element('input', { type: 'range', min: 0, max: last, step: 1 });
-    const shown = element('output');
+    const shown = element('span', { 'aria-hidden': 'true' }); // the slider says it, too
     const words = tokens.map((token) => element('code', {}, token));
-    const says = element('p', { class: 'tk-ds-says', 'aria-live': 'polite' });
+    const says = sentence({ class: 'tk-ds-says' });
     const frames = SIDES.map(([, title]) => ({ title, picture: element('div', { class: 'tk-ds-side' }) }));
     const swatch = (kind, text) => element('span', {}, element('svg', { viewBox: '0 0 1 1', 'aria-hidden': 'true' },
       element('rect', { class: kind, width: 1, height: 1 })), text);
@@ -63,9 +57,9 @@
     host.replaceChildren(element('div', { class: 'tk-ds' },
       element('div', { class: 'tk-ds-choice' }, back, next, element('label', {}, 'Step', slider, shown)),
       element('div', { class: 'tk-ds-text', role: 'img', 'aria-label': `The text: ${tokens.join(' ')}` }, ...words),
-      says,
+      says.box,
       element('div', { class: 'tk-ds-sides' }, ...frames.map((frame) =>
-        element('div', {}, element('h4', {}, frame.title), frame.picture))),
+        element('div', {}, element('p', { class: 'tk-title' }, frame.title), frame.picture))),
       element('p', { class: 'tk-ds-key', 'aria-hidden': 'true' },
         swatch('new', 'computed in this step'), swatch('masked', 'computed, then masked away'),
         swatch('old', 'computed before, not again'), swatch('kept', 'key and value kept')),
@@ -73,10 +67,11 @@
       table));
 
     // ---- behaviour
-    const choose = (to) => { step = Math.max(0, Math.min(last, to)); update(); };
-    back.addEventListener('click', () => choose(step - 1));
-    next.addEventListener('click', () => choose(step + 1));
-    slider.addEventListener('input', () => choose(Number(slider.value)));
+    const choose = (to, done) => { step = Math.max(0, Math.min(last, to)); update(done); };
+    back.addEventListener('click', () => choose(step - 1, true));
+    next.addEventListener('click', () => choose(step + 1, true));
+    slider.addEventListener('input', () => choose(Number(slider.value), false));
+    slider.addEventListener('change', () => choose(Number(slider.value), true));
 
     function counts(side, at) {
       const seen = prompt + at;
@@ -86,10 +81,11 @@
       return [fresh, fresh * seen, flopsOf(shape, fresh, seen), total, side === 'cache' ? bytesOf(shape, seen) : 0];
     }
 
-    function update() {
+    function update(done) {
       const seen = prompt + step;
       slider.value = step;
       shown.textContent = `${step} of ${last}`;
+      slider.setAttribute('aria-valuetext', shown.textContent);
       back.setAttribute('aria-disabled', step === 0); // not `disabled`: the focus must stay where it is
       next.setAttribute('aria-disabled', step === last);
       words.forEach((word, i) => {
@@ -103,10 +99,10 @@
       const ratio = both[0][2] / both[1][2];
       const verdict = both[0][0] === both[1][0] ? 'Both sides do the same work.'
         : `Without a cache, ${plural(both[0][0], 'token')} go through the model; with one, ${plural(both[1][0], 'token')}: ${ratio.toFixed(1)} times fewer FLOPs.`;
-      says.textContent = `Step ${step} ${input} and writes ‘${tokens[seen]}’. ${verdict}`;
+      says.say(`Step ${step} ${input} and writes ‘${tokens[seen]}’. ${verdict}`, done);
     }
 
-    update();
+    update(false);
   }
 
   window.teachkitFigures = window.teachkitFigures || {};

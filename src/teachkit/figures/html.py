@@ -66,10 +66,12 @@ def show(
     Raises  ValueError: no such figure, empty alt, or a number in data that is not finite
     """
     _require_alt(alt)
-    script = _asset(f"{name}.js")
+    script = None if name == "figure" else _asset(f"{name}.js")  # figure.js: what all of them use
     if script is None:
         names = sorted(
-            f.name[:-3] for f in resources.files("teachkit.figures").iterdir() if f.name.endswith(".js")
+            f.name[:-3]
+            for f in resources.files("teachkit.figures").iterdir()
+            if f.name.endswith(".js") and f.name != "figure.js"
         )
         raise ValueError(f"no figure named {name!r}; there are: {', '.join(names)}")
     text = _json_for_html(data, digits)
@@ -86,7 +88,7 @@ def show(
         _table(table) if table else "",
         f'<script type="application/json" class="tk-data">{text}</script>',
         "</div>",
-        f"<script>{script}</script>",
+        f"<script>{_asset('figure.js')}{script}</script>",
         f"<script>{_START.replace('NAME', json.dumps(name)).replace('KEY', json.dumps(key))}</script>",
     ]
     return Figure("\n".join(part.strip() for part in body if part), alt)
@@ -161,7 +163,8 @@ def _table(table: Table) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (
         '<details class="tk-table"><summary>As a table</summary>'
-        f'<div class="tk-scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        '<div class="tk-scroll" tabindex="0" role="region" aria-label="Table">'  # scrolled by keys, too
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         "</details>"
     )
 

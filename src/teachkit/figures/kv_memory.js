@@ -4,17 +4,12 @@
 (function () {
   'use strict';
 
+  const { element, sentence: spoken } = window.teachkitParts;
+
   const CONTEXTS = [128, 256, 512, 1000, 1024, 2000, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
   const SEQUENCES = [1, 2, 5, 10, 20, 33, 50, 64, 100, 128, 200, 256, 512, 1000];
   const MOST = { context: 10000000, sequences: 1000000 };
   const number = new Intl.NumberFormat('en-US');
-
-  function element(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  }
 
   function share(value) {
     const digits = value >= 10 ? 1 : value >= 1 ? 2 : 3;
@@ -58,37 +53,38 @@
     function menu(title, key, options) {
       const box = element('select', {}, ...options.map(([value, text]) => element('option', { value }, text)));
       box.value = state[key];
-      box.addEventListener('change', () => { state[key] = key === 'bits' ? Number(box.value) : box.value; update(); });
+      box.addEventListener('change', () => { state[key] = key === 'bits' ? Number(box.value) : box.value; update(true); });
       return element('label', {}, title, box);
     }
 
     // A slider over round values, and beside it a field for any other.
     function counter(title, key, values) {
-      const slider = element('input', { type: 'range', min: 0, max: values.length - 1, step: 1, 'aria-label': title });
-      const field = element('input', { type: 'number', min: 1, max: MOST[key], step: 1, inputmode: 'numeric' });
+      const slider = element('input', { type: 'range', min: 0, max: values.length - 1, step: 1, 'aria-label': `${title}, round values` });
+      const field = element('input', { type: 'number', min: 1, max: MOST[key], step: 1, inputmode: 'numeric', 'aria-label': title });
       const nearest = (value) => values.reduce((best, v, i) => (Math.abs(v - value) < Math.abs(values[best] - value) ? i : best), 0);
       const place = () => {
         slider.value = nearest(state[key]);
         slider.setAttribute('aria-valuetext', number.format(state[key]));
       };
-      slider.addEventListener('input', () => { state[key] = values[Number(slider.value)]; field.value = state[key]; place(); update(); });
+      slider.addEventListener('input', () => { state[key] = values[Number(slider.value)]; field.value = state[key]; place(); update(false); });
+      slider.addEventListener('change', () => update(true));
       field.addEventListener('input', () => {
         const value = Math.floor(Number(field.value));
         if (!(value >= 1 && value <= MOST[key])) return; // half typed; put right when the field is left
         state[key] = value;
         place();
-        update();
+        update(false);
       });
-      field.addEventListener('change', () => { field.value = state[key]; });
+      field.addEventListener('change', () => { field.value = state[key]; update(true); });
       field.value = state[key];
       place();
-      return element('div', {}, element('label', {}, title, element('span', { class: 'tk-km-pair' }, field, slider)));
+      return element('div', { class: 'tk-km-counter' }, element('span', { 'aria-hidden': 'true' }, title), element('span', { class: 'tk-km-pair' }, field, slider));
     }
 
     const bars = ['weights', 'cache', 'device'].map((kind) => ({
       label: element('span'), bar: element('i', { class: kind, 'aria-hidden': 'true' }),
     }));
-    const says = element('p', { class: 'tk-km-says', 'aria-live': 'polite' });
+    const says = spoken({ class: 'tk-km-says' });
     host.replaceChildren(element('div', { class: 'tk-km' },
       element('div', { class: 'tk-km-choice' },
         menu('Model', 'model', data.models.map((m) => [m.name, m.name])),
@@ -97,10 +93,10 @@
         counter('Sequences', 'sequences', SEQUENCES),
         menu('Bits per key and value', 'bits', data.bits.map((b) => [b, String(b)]))),
       element('div', { class: 'tk-km-all' }, ...bars.map(({ label, bar }) => element('div', { class: 'tk-km-bar' }, label, bar))),
-      says));
+      says.box));
 
     // ---- behaviour
-    function update() {
+    function update(done) {
       const model = data.models.find((m) => m.name === state.model);
       const device = data.devices.find((d) => d.name === state.device);
       const weights = Math.floor(model.params * data.weight_bits / 8);
@@ -116,10 +112,10 @@
         label.textContent = labels[i];
         bar.style.width = `${(100 * values[i] / most).toFixed(2)}%`;
       });
-      says.textContent = sentence(model, device, state, weights);
+      says.say(sentence(model, device, state, weights), done);
     }
 
-    update();
+    update(false);
   }
 
   window.teachkitFigures = window.teachkitFigures || {};

@@ -7,21 +7,15 @@
 (function () {
   'use strict';
 
+  const { element } = window.teachkitParts;
+
   // Behind text the shade goes only to a half, so that the letters stay readable; the curve keeps 5 % visible.
   const shade = (percent) => (percent / 100) ** 0.6 / 2;
 
-  function element(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children); // strings become text nodes: a token can never turn into markup
-    return node;
-  }
-
   function render(host, data) {
-    const { tokens, labels, pieces, percents } = data;
+    const { tokens, labels, pieces, percents, came_next } = data;
     const state = { ...data.start };
     const where = (reading) => (reading === 0 ? 'the embedding, before any layer' : `after ${labels[reading]}`);
-    const cameNext = (reading, token) => pieces[reading][token][0] === tokens[token + 1];
 
     // ---- parts
     const cells = []; // [token][reading]
@@ -31,7 +25,7 @@
     tokens.forEach((token, i) => {
       grid.append(element('code', { class: 'tk-ll-token' }, token));
       cells.push(labels.map((label, r) => {
-        const right = cameNext(r, i);
+        const right = came_next[r][i];
         const button = element('button', {
           type: 'button',
           'aria-label': `${label}, token ${i}, ‘${token}’: ‘${pieces[r][i][0]}’ ${percents[r][i][0]} %${right ? ', which came next' : ''}`,
@@ -44,11 +38,11 @@
         return button;
       }));
     });
-    const title = element('h4');
+    const title = element('p', { class: 'tk-title' });
     const bars = element('ol', { class: 'tk-ll-bars' });
     const next = element('p', { class: 'tk-ll-next' });
     // Unseen: what a screen reader hears when the choice changes.
-    const live = element('p', { 'aria-live': 'polite', class: 'tk-ll-live' });
+    const live = element('p', { 'aria-live': 'polite', class: 'tk-unseen' });
 
     host.replaceChildren(element('div', { class: 'tk-ll' },
       element('p', { class: 'tk-ll-hint' }, 'Each cell: the likeliest next token, if the stream is read there; the stronger the shade, the likelier. ✓: it did come next. Choose a cell, by the arrow keys too.'),

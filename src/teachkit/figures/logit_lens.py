@@ -45,6 +45,14 @@ def logit_lens(
     names = [visible(t) for t in tokens]
     shown = [[[visible(piece) for piece in cell] for cell in row] for row in pieces]
     percents = np.floor(numbers * 100 + 0.5).astype(int)
+    # Compared as they are shown; U+FFFD stands for any bytes that form no character, so it proves nothing.
+    came_next = [
+        [
+            piece == after and "\ufffd" not in piece
+            for (piece, *_), after in zip(row, [*names[1:], ""], strict=True)
+        ]
+        for row in shown
+    ]
     labels = ["embedding", *(f"layer {i}" for i in range(n_readings - 1))]
     said = ", ".join(
         f"{label} ‘{row[token][0]}’ {percent}\u00a0%"
@@ -58,6 +66,7 @@ def logit_lens(
         "tokens": names,
         "labels": labels,
         "pieces": shown,
+        "came_next": came_next,
         "percents": percents,
         "start": {"reading": reading, "token": token},
     }
@@ -65,7 +74,7 @@ def logit_lens(
         [str(i), name, *(f"‘{shown[r][i][0]}’ {percents[r, i, 0]}\u00a0%" for r in range(n_readings))]
         for i, name in enumerate(names)
     ]
-    twin = f'{_grid(names, labels, shown, percents, alt)}<p aria-hidden="true">{escape(alt)}</p>'
+    twin = f'{_grid(names, labels, shown, came_next, percents, alt)}<p aria-hidden="true">{escape(alt)}</p>'
     return show("logit_lens", data, alt=alt, static=twin, table=(["", "token", *labels], rows))
 
 
@@ -93,14 +102,19 @@ def _checked(tokens: Sequence[str], pieces: Pieces, probs: Any) -> NDArray[np.fl
 
 
 def _grid(
-    names: Sequence[str], labels: Sequence[str], shown: Pieces, percents: NDArray[np.int64], alt: str
+    names: Sequence[str],
+    labels: Sequence[str],
+    shown: Pieces,
+    came_next: Sequence[Sequence[bool]],
+    percents: NDArray[np.int64],
+    alt: str,
 ) -> str:
     """All readings as an SVG element, one row per token. Coloured by the page's variables."""
     cells = []
     for (r, i), percent in np.ndenumerate(percents[:, :, 0]):
         piece, x, y = shown[r][i][0], r * WIDTH, i * HEIGHT
         opacity = round((percent / 100) ** 0.6 / 2, 2)  # as in logit_lens.js
-        right = i + 1 < len(names) and piece == names[i + 1]
+        right = came_next[r][i]
         cells.append(
             f'<rect x="{x}" y="{y}" width="{WIDTH - 2}" height="{HEIGHT - 2}" fill-opacity="{opacity}"/>'
         )

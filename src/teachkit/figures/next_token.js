@@ -7,6 +7,8 @@
 (function () {
   'use strict';
 
+  const { element, sentence } = window.teachkitParts;
+
   const TOP_K = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, null]; // as in next_token.py; null is off
   const SPACE = '\u00a0';
   const percent = (p) => {
@@ -15,13 +17,6 @@
   };
   const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ',');
   const sum = (values) => values.reduce((a, b) => a + b, 0);
-
-  function element(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children); // strings become text nodes: a token can never turn into markup
-    return node;
-  }
 
   function unpack(text) {
     const raw = atob(text);
@@ -60,7 +55,7 @@
 
   function slider(name, low, high, step, value, words, change) {
     const input = element('input', { type: 'range', min: low, max: high, step });
-    const output = element('output');
+    const output = element('span', { class: 'tk-nt-value', 'aria-hidden': 'true' }); // the slider says it, too
     const set = (number) => {
       input.value = number;
       output.textContent = words(Number(number));
@@ -86,7 +81,7 @@
       const line = prompt.trimEnd().split('\n').pop();
       return element('option', { value: i }, line.length > 44 ? `…${line.slice(-43)}` : line);
     }));
-    const text = element('pre', {}, element('code'));
+    const text = element('pre', { tabindex: 0, role: 'region', 'aria-label': 'The text' }, element('code')); // it may scroll
     const controls = {
       temperature: slider('Temperature', 0, 2, 0.05, state.temperature,
         (t) => (t === 0 ? '0, greedy' : String(t)), (temperature, done) => update({ temperature }, done)),
@@ -96,9 +91,7 @@
         (p) => (p === 1 ? 'off' : String(p)), (p, done) => update({ top_p: p === 1 ? null : p }, done)),
     };
     const plain = element('button', { type: 'button' }, 'As the model gives it');
-    const says = element('p', { class: 'tk-nt-says' });
-    // A second, unseen copy is what a screen reader hears: once a choice is made, not at every move of a slider.
-    const live = element('p', { 'aria-live': 'polite', style: 'position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)' });
+    const says = sentence({ class: 'tk-nt-says' });
     const n = data.tokens[0].length;
     const rest = data.vocabulary - n;
     const rows = Array.from({ length: n + (rest > 0 ? 1 : 0) }, () => element('li', {},
@@ -107,9 +100,9 @@
       element('span', {}, element('i'), 'can be drawn now, '), element('span', {}, element('b'), 'as the model gives it. '), element('span'));
 
     host.replaceChildren(element('div', { class: 'tk-nt' },
-      element('div', { class: 'tk-nt-prompt' }, element('label', {}, 'After this text ', ...(data.prompts.length > 1 ? [prompts] : [])), text),
+      element('div', { class: 'tk-nt-prompt' }, data.prompts.length > 1 ? element('label', {}, 'After this text ', prompts) : element('span', {}, 'After this text'), text),
       element('div', { class: 'tk-nt-sliders' }, ...Object.values(controls).map((control) => control.box), plain),
-      element('div', {}, says, live),
+      says.box,
       element('ol', {}, ...rows), scale));
 
     // ---- behaviour
@@ -123,12 +116,11 @@
 
     function update(change, done) {
       Object.assign(state, change);
-      view();
-      if (done) live.textContent = says.textContent;
+      view(done);
     }
 
     // ---- views
-    function view() {
+    function view(aloud) {
       const given = distribution(gaps[state.prompt], { temperature: 1, top_k: null, top_p: null });
       const now = distribution(gaps[state.prompt], state);
       const names = data.tokens[state.prompt];
@@ -154,11 +146,11 @@
       const top = names.slice(0, 3).map((name, i) => [name, now[i]]).filter(([, p]) => p > 0);
       const can = kept === 1 ? '1 token' : `${count(kept)} of ${count(data.vocabulary)} tokens`;
       const alike = choices >= 9.95 ? count(Math.round(choices)) : choices.toFixed(1);
-      says.textContent = `At ${settings(state)}, ${can} can be drawn: ${top.map(([name, p]) => `‘${name}’ ${percent(p)}`).join(', ')}${kept > 3 ? ' and so on' : ''}. `
-        + `Entropy ${Math.abs(bits).toFixed(1)} bits, as much as among ${alike} equally likely tokens.`;
+      says.say(`At ${settings(state)}, ${can} can be drawn: ${top.map(([name, p]) => `‘${name}’ ${percent(p)}`).join(', ')}${kept > 3 ? ' and so on' : ''}. `
+        + `Entropy ${Math.abs(bits).toFixed(1)} bits, as much as among ${alike} equally likely tokens.`, aloud);
     }
 
-    view();
+    view(false);
   }
 
   window.teachkitFigures = window.teachkitFigures || {};

@@ -60,6 +60,9 @@ def next_token(
         raise ValueError(f"prompt: expected 0 to {len(prompts) - 1}, got {prompt}")
     if not 0 <= temperature <= 2:
         raise ValueError(f"temperature: expected 0 to 2, got {temperature}")
+    for name, value in (("temperature", temperature), ("top_p", 1.0 if top_p is None else top_p)):
+        if abs(20 * value - round(20 * value)) > 1e-9:
+            raise ValueError(f"{name}: expected a multiple of 0.05, which the slider can show, got {value}")
     if top_k is not None and top_k not in TOP_K:
         raise ValueError(f"top_k: expected None or one of {', '.join(map(str, TOP_K))}, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
