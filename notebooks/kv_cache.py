@@ -388,7 +388,7 @@ for name, logits in tried.items():
 def in_rounds(calls, rounds=3):
     """Median seconds of each call: at least three measured in each round, after one that is not.
 
-    Rounds, because a slow spell of the machine shall fall on all alike. One not measured, because it
+    In rounds, so that a slow spell of the machine falls on all alike. One not measured, because it
     pays for what the call before it has left in the processor's own caches.
     """
     times = {name: [] for name in calls}
@@ -436,7 +436,7 @@ Markdown(f"""
 {table}
 
 The keys of one layer; the slot is {row_bytes} bytes at every length. With a past of 100 tokens `cat` takes {short} as the slot, with 10,000 it takes
-{ratio[10_000]:,.0f} times as long. {fresh_told} Over a text of $n$ tokens `cat` copies some $n^2/2$ rows, none of which had changed.
+{ratio[10_000]:,.0f} times as long. {fresh_told} Over a text of $n$ tokens `cat` copies, for each key/value head of a layer, some $n^2/2$ keys, none of which had changed.
 
 {tk.measure.caption()}
 """)
@@ -444,11 +444,12 @@ The keys of one layer; the slot is {row_bytes} bytes at every length. With a pas
 # %% [markdown]
 # ## 3. Predict, then measure
 #
-# Walk through a generation of the model. Each step of the figure is one pass that reads what is new and writes one token. Each table is
-# one head's: rows are queries, columns keys.
+# Walk through a generation of the model. Each step of the figure is one pass that writes one token: without a cache it reads the whole text, with one
+# only what is new. Step 0 reads the prompt. Each table is one head's: rows are queries, columns keys.
 
 # %% tags=["nbval-ignore-output"]
-opening = model.tokenizer.encode("def area(width, height):\n    return")
+words = model.tokenizer.encode("def area(width, height):\n    return", special=False)
+opening = [model.tokenizer.bos, *words]
 ids = opening + tk.generate(model, opening, max_new_tokens=12).tokens
 shape = figures.DecodeShape(
     L, H, Hkv, D, matrix_params=matrices, head_params=head.numel(), itemsize=4
@@ -560,8 +561,8 @@ above = (
     else ""
 )
 of_step = (
-    f"On one row the products take {part:.0%} of a cached step at 16 tokens; the rest is many small "
-    "operations, whose price section 5 measures."
+    f"On one row the products take {part:.0%} of a cached step at 16 tokens; the rest is the last "
+    "matrix, attention and many small operations. Section 5 bounds the price of the last."
     if part < 0.9
     else "On one row the products take as long as a whole cached step at 16 tokens, so this run "
     "cannot tell what the small operations around them cost."
@@ -668,10 +669,10 @@ for name, c in shapes.items():
     print(f"{name:12} {kv:15,} {weights / 1e9:13.3g} {weights // kv:27,}")
 
 # %% [markdown]
-# How the tokens are divided into sequences does not matter: 6 of 4,096, or 100 of 257, are about as much as LLaMA-7B itself. Sharing key/value
+# How the tokens are divided into sequences does not matter: 12 of 2,048, or 100 of 257, weigh about as much as LLaMA-7B itself. Sharing key/value
 # heads divides the cache by $G = H / H_{kv}$ and the weights by hardly anything.
 #
-# In the figure, choose GPT-3, 1,000 tokens, 100 sequences. Then find how many sequences of LLaMA-7B fit on an A10. Its table names the sources
+# In the figure, choose GPT-3, 1,000 tokens, 100 sequences. Then find how many sequences of LLaMA-7B fit on an A10. The figure's table names the sources
 # of the shapes. In Jupyter the fields above it make your own Python process allocate the cache that you choose and report the bytes it got.
 
 
@@ -700,14 +701,14 @@ figures.live(
 )
 
 # %% [markdown]
-# A label follows neither convention reliably: NVIDIA's own tool [reports](https://github.com/modal-labs/modal-client/pull/2797) 24.15 GB for an A10
-# sold as 24 GB, and 85.9 GB, which is 80 GiB, for an A100 sold as 80. Ask the device: `torch.cuda.mem_get_info()` returns free and total bytes.
+# A label follows neither convention reliably: `nvidia-smi` shows 23,028 MiB, or 24.15 GB, for an A10 sold as 24 GB, and 81,920 MiB, exactly 80 GiB, for
+# an A100 sold as 80 ([a list by Modal](https://github.com/modal-labs/modal-client/pull/2797)). Ask the device: `torch.cuda.mem_get_info()` returns free and total bytes.
 #
 # ### Long texts: the step grows with what is kept
 #
 # A step reads all weights once, and all keys and values once. The first part stays, the second grows with the text.
 #
-# **Predict.** Give this model room for long texts. When a step reads 9 times the bytes, from 512 tokens to 32,768, does it slow down by
+# **Predict.** Take an untrained model of the same shape with room for long texts. When a step reads 9 times the bytes, from 512 tokens to 32,768, does it slow down by
 # less than that, as much, or more?
 
 # %%
@@ -737,13 +738,19 @@ table = "\n".join(
 )
 more_bytes = (weights_bytes + kv_bytes[32768]) / (weights_bytes + kv_bytes[512])
 more_flops = pass_flops(1, 32768) / pass_flops(1, 512)
+slower = long_s[32768] / long_s[512]
+less = (
+    ", and slows down by less than either: bytes and FLOPs alone do not set its time here"
+    if slower < min(more_bytes, more_flops)
+    else ""
+)
 Markdown(f"""
 | tokens in the cache | keys and values, MB | times the weights | one step, ms |
 | ---: | ---: | ---: | ---: |
 {table}
 
-From 512 to 32,768 tokens a step takes {long_s[32768] / long_s[512]:.1f} times as long. It reads {more_bytes:.1f} times the bytes and does
-{more_flops:.0f} times the FLOPs; the next chapter separates the two.
+From 512 to 32,768 tokens a step takes {slower:.1f} times as long. It reads {more_bytes:.1f} times the bytes and does
+{more_flops:.0f} times the FLOPs{less}; the next chapter separates the two.
 
 {tk.measure.caption()}
 """)
@@ -827,14 +834,14 @@ floor = min(steps["narrow"])
 share = floor / min(steps["ours"])
 spread = max(steps["narrow"]) / floor
 share_told = (
-    f"That is **{share:.0%} of our model's step**, and no cache removes it; fewer and larger "
+    f"That is **at most {share:.0%} of our model's step**, and no cache removes it; fewer and larger "
     "operations do."
     if share < 0.9 and spread < 1.4
     else "How much of our model's step that is cannot be told from this run."
 )
 disturbed = (
     "\n\n*The narrow model's cached step should take about the same time up to 64 tokens. Here it "
-    f"varies {spread:.1f}-fold: something else was running. Run the cell above again before you "
+    f"varies {spread:.1f}-fold: something else was probably running. Run the cell above again before you "
     "believe a row.*"
     if spread >= 1.4
     else ""
@@ -845,7 +852,8 @@ Markdown(f"""
 {table}
 
 Among these lengths the cache is at least 1.5 times as fast {first_win("ours")} in our model and {first_win("narrow")} in the narrow one, whose cached step starts
-{n_calls} operations and does little arithmetic: at most {floor / n_calls * 1e6:.1f} µs per operation, Python included. {share_told}{disturbed}
+{n_calls} operations and does little arithmetic: at most {floor / n_calls * 1e6:.1f} µs per operation, Python included. {share_told} Section 3 timed some of the same calls; where the two tables
+differ, the machine did.{disturbed}
 
 {tk.measure.caption()}
 """)
@@ -867,17 +875,23 @@ def token_by_token():
         model(scored[:, i : i + 1], cache=cache)
 
 
-score_s = in_rounds(
-    {
-        "no cache": lambda: model(scored),
-        "filling": lambda: model(scored, cache=tk.cache.ContiguousCache(config, 1, 128)),
-    }
-)
+one_pass = {
+    "no cache": lambda: model(scored),
+    "filling": lambda: model(scored, cache=tk.cache.ContiguousCache(config, 1, 128)),
+}
+timings = tk.measure.time_calls(one_pass, repeats=15)  # in turn: A B A B
+score_s = {name: timing.median_s for name, timing in timings.items()}
 score_s["by token"] = tk.measure.time_call(token_by_token, warmup=0, repeats=3).median_s
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 extra = score_s["filling"] / score_s["no cache"] - 1
-told = "no measurable difference" if abs(extra) < 0.15 else f"{extra:+.0%}"
+filled_bytes = config.kv_bytes_per_token(4) * 128
+told = (
+    "no measurable difference"
+    if abs(extra) < 0.15
+    else f"{extra:+.0%} in this run, which writing {filled_bytes / 1e6:.1f} MB does not explain: run the "
+    "cell again before you believe it"
+)
 Markdown(f"""
 | 128 given tokens, logits of all | ms |
 | --- | ---: |
@@ -949,7 +963,7 @@ for name, request in requests.items():
     print(f"{name:20} computed {n - reused:3} of {n} tokens, right logits: {right}")
 
 # %% [markdown]
-# **Reading in pieces.** A pass over $T$ new tokens holds attention weights of shape $(H, T, S)$ in each layer. Prompts that go through in chunks have a smaller $T$, and a server
+# **Reading in pieces.** Attention as we wrote it holds, for one layer at a time, weights of shape $(H, T, S)$. Prompts that go through in chunks have a smaller $T$, and a server
 # can serve other people between two chunks.
 
 # %%
@@ -1007,9 +1021,9 @@ Markdown(f"""
 | --- | --- | --- |
 | GPT-3: about 700 GB of KV cache for 100 sequences of 1,000 tokens | {lecture}, slide “Computation Resources Needed For LLMs” | Too high: section 4. |
 | LLaMA-7B: about 2 GB per sequence of 4K | {talk} | Right: {sequence:,} bytes, {sequence / 2**30:.2f} GiB or {sequence / 1e9:.3f} GB. The first LLaMA's context is 2K; at that length it is half. |
-| An A10 with 24 GB holds about 5 such sequences | same talk | Right in round numbers, (24 − 14) / 2 = 5. Unrounded, {a10[0]:.2f} if a GB is 10⁹ bytes, {a10[1]:.2f} if it is 2³⁰. By the memory that an A10 reports (section 4), {a10_reported:.2f}: four whole ones, with nothing set aside for anything else. |
+| An A10 with 24 GB holds about 5 such sequences | same talk | Right in round numbers, (24 − 14) / 2 = 5, where 14 is 7 billion weights of 2 bytes. Unrounded, {a10[0]:.2f} if a GB is 10⁹ bytes, {a10[1]:.2f} if it is 2³⁰. By the memory that an A10 reports (section 4), {a10_reported:.2f}: four whole ones, with nothing set aside for anything else. |
 | An A100 with 80 GB holds about 33 | same talk | Right in round numbers, (80 − 14) / 2 = 33. Unrounded, {a100[0]:.2f} or {a100[1]:.2f}; an A100 reports 80 GiB, so 33. |
-| A KV cache turns the time of generation from quadratic to linear | [Shi et al. 2024](https://arxiv.org/abs/2407.18003), abstract | Right for attention's arithmetic per token. Over a whole text, doubling the length multiplies it by {total_growth(lambda t: t * t):.0f} without a cache, by {total_growth(lambda t: t):.0f} with it: in total attention stays quadratic. |
+| A KV cache turns the time of generation from quadratic to linear | [Shi et al. 2024](https://arxiv.org/abs/2407.18003), abstract | Right for attention's arithmetic per token. Over a whole text, doubling the length multiplies it by {total_growth(lambda t: t * t):.0f} without a cache, by {total_growth(lambda t: t):.0f} with it: from cubic to quadratic, not to linear. |
 """)
 
 # %% [markdown]
@@ -1036,8 +1050,8 @@ Markdown(f"""
 #     print(cache.lengths[row].item(), same(logits[row, -1], fresh[0, -1]))  # 51 True, 21 True
 # ```
 #
-# Its start, so that its positions and slots go on where it ended; how many of its tokens are real, so that padding is not stored; and a mask of its own, because the longer
-# row's slots lie behind the end of the shorter one.
+# Its start, so that its positions and slots go on where it ended; how many of its tokens are real, so that padding is not stored; and a mask of its own, because attention runs
+# over as many slots as the longer row has, and the shorter row has nothing in the last of them.
 #
 # </details>
 #
@@ -1061,7 +1075,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **3. A chat.** Ten turns of 100 tokens each. Before each turn the server reads the whole conversation so far. How many tokens go through the model in all if it forgets the
+# **3. A chat.** Ten turns of 100 tokens each. At each turn the server needs the whole conversation, the new 100 tokens included. How many tokens go through the model in all if it forgets the
 # cache between turns, and if it keeps it? And with the time of day in front of the conversation?
 #
 # <details>
@@ -1093,7 +1107,7 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# No. From its second layer on, every token's key depends on every other token, so one more token changes all of them.
+# No. From its second layer on, every token's key depends on every other token, so one more token changes every key of those layers.
 #
 # </details>
 #
