@@ -851,14 +851,17 @@ def change(name):
 
 
 cut = statistics.median_high([v for v in lengths if v > 40]) >= LIMIT
+both = [change("one prompt"), change("authors")]
+neither = (
+    "" if any("less" in text for text in both) else "In neither does waiting announce the end."
+)
 bound = "The limit cuts half of the answers in the last row: a lower bound." if cut else ""
 Markdown(f"""
 | tokens so far | answers still going, of {len(lengths)} | still to come (median): one prompt | authors | control |
 | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-From this model, an answer with 40 tokens {change("one prompt")}; from the authors, one {change("authors")}. In neither does waiting announce the end.
-{bound}
+From this model, an answer with 40 tokens {both[0]}; from the authors, one {both[1]}. {neither} {bound}
 
 {tk.measure.caption()}
 """)
