@@ -222,14 +222,14 @@ print("same tokens:", ours == theirs.tokens)
 # No later token changes the keys and values of an earlier one (lesson on attention). `tk.generate` keeps
 # them in a *KV cache*, the subject of the next chapter, so each pass after the first is fed only the token just chosen. The logits are the same.
 #
-# **Predict.** The prompt has $P$ tokens and $n$ are written. How often does the model run, and how many tokens is it fed altogether, with the cache and
-# without? Try $P = 6$, $n = 24$.
+# **Predict.** The prompt has $T$ tokens and $n$ are written. How often does the model run, and how many tokens is it fed altogether, with the cache and
+# without? Try $T = 6$, $n = 24$.
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# It runs $n$ times either way. With the cache: the prompt once, then one token at a time. The last token is chosen and fed to nobody, so $P + n - 1 = 29$. Without:
-# $P$, then $P + 1$, and so on, $nP + n(n-1)/2 = 420$.
+# It runs $n$ times either way. With the cache: the prompt once, then one token at a time. The last token is chosen and fed to nobody, so $T + n - 1 = 29$. Without:
+# $T$, then $T + 1$, and so on, $nT + n(n-1)/2 = 420$.
 #
 # </details>
 
@@ -259,6 +259,7 @@ for name, fed in {"with cache": with_cache, "without": without}.items():
 # ### Where a prompt ends
 #
 # **Predict.** Two pairs of prompts, each alike but for white space at the end. Does it change what follows?
+# (*finish* says why the loop ended: section 5.)
 
 # %%
 header = "def read_config(path):"
@@ -306,6 +307,8 @@ for n in n_prompts * 5:  # in turn: a slow spell of the machine falls on all ali
     runs[n].append(tk.generate(model, document[:n], max_new_tokens=n_new))
 ttft_s = {n: statistics.median(run.ttft_s for run in runs[n][1:]) for n in n_prompts}
 tpot_s = {n: statistics.median(run.tpot_s for run in runs[n][1:]) for n in n_prompts}
+in_pieces = {"max_new_tokens": 1, "prefill_chunk": 128}  # the prompt, 128 tokens at a time
+pieces_s = [tk.generate(model, document[:896], **in_pieces).ttft_s for _ in range(5)]
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 short, long = n_prompts[0], n_prompts[-1]
@@ -333,12 +336,20 @@ if advantage > 1.5:
     cheaper = f"{advantage:.0f} times as many tokens per second as decode"
 else:
     cheaper = "no more tokens per second than decode, on this machine"
+pieces = statistics.median(pieces_s[1:]) / ttft_s[long]
+chunked = ""
+if best < long and pieces < 0.9:
+    chunked = (
+        f"With {long} tokens it handles fewer: in one pass, attention writes and reads a table of {long} × {long} scores "
+        f"in each head. Fed in pieces of 128, the same prompt takes {pieces:.0%} of the time."
+    )
 Markdown(f"""
 | prompt, tokens | TTFT, ms | TPOT, ms | prefill, tokens/s | decode, tokens/s |
 | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
 From {short} tokens to {long}, TTFT grows {ttft_growth:.0f} times, TPOT {tpot_growth:.1f} times: it {growth}. At best, with {best} tokens, prefill handles {cheaper}.
+{chunked}
 
 {tk.measure.caption()}
 """)
@@ -377,7 +388,7 @@ Markdown(f"*Where a line begins is TTFT; its slope is 1/TPOT.* {tk.measure.capti
 # past, and only that share of the step can grow with the prompt.
 #
 # The last two columns need an explanation. A token of the prompt and a token of the answer pass through the same matrices, so their
-# arithmetic differs little (decode adds the output head, which prefill needs only once). Two possible causes: a decode step starts as many operations as a whole prefill, and reads as many
+# arithmetic is nearly the same (decode needs the output head for every token, prefill only once: here about a quarter more, far too little for the difference). Two possible causes: a decode step starts as many operations as a whole prefill, and reads as many
 # weights, all for one token. Part II finds out which counts where. And decode cannot take many tokens at once, as prefill does: token $i + 1$ has to wait until token $i$ has been chosen.
 #
 # ### How fast is fast enough
@@ -402,8 +413,8 @@ ours_ms = reading_ms(250, words_per_token)
 print(f"our tokenizer, {words_per_token:.2f} of a word  {ours_ms:.0f} ms")
 
 # %% [markdown]
-# Smaller tokens must come faster. So a bound on TPOT belongs to a tokenizer and a language, and the tokens per second of two models with different
-# tokenizers cannot be compared.
+# Smaller tokens must come faster. So a bound on TPOT belongs to a tokenizer and a language, and to compare the tokens per second of two models with different
+# tokenizers, convert them to bytes or words per second, on the same kind of text.
 
 # %% [markdown]
 # ## 4. Choosing
@@ -414,7 +425,8 @@ print(f"our tokenizer, {words_per_token:.2f} of a word  {ours_ms:.0f} ms")
 print(tk.generate(model, start_of("import "), max_new_tokens=32).text)
 
 # %% [markdown]
-# To measure it, here is the loop for several prompts of one length, with any way of choosing. The cache only saves time.
+# To measure it, here is the loop for several prompts of one length, with any way of choosing. The cache only saves time: it
+# reserves a row for each prompt, and `last_only` computes logits for the last token alone. An answer that has ended is computed on until all have; `up_to` cuts it off.
 
 
 # %%
@@ -441,7 +453,7 @@ def write(prompts, steps, choose, ends=()):
 
 
 def repeated(tokens, n=4):
-    """Share of the runs of n tokens that stood in the text before"""
+    """Share of the runs of n tokens that stood earlier in the same continuation"""
     grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
     return 1 - len(set(grams)) / len(grams)
 
@@ -457,7 +469,7 @@ def bits_per_token(before, after):
 
 # %% [markdown]
 # **Predict.** From 24 files that the model was not trained on, take 32 tokens as a prompt. Three continuations, 120 tokens each: the greedy one; one whose tokens are drawn with the
-# probabilities that the model gives (an end of text stops neither); and the authors' own. In each, what share of all runs of four tokens has stood there before?
+# probabilities that the model gives (an end of text stops neither); and the authors' own. In each, what share of all runs of four tokens has stood in it before?
 
 # %%
 at = 300  # a place behind the licence and the imports
@@ -480,7 +492,7 @@ print("control: greedy in a batch = alone:", continuations["greedy"][0][:32] == 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(f"| {name} | {share[name]:.0%} | {bits[name]:.1f} |" for name in share)
 Markdown(f"""
-| 24 continuations | runs of four tokens that stood there before | bits per token |
+| 24 continuations | runs of four tokens that stood in it before | bits per token |
 | --- | ---: | ---: |
 {rows}
 
@@ -500,8 +512,8 @@ def next_logits(texts):
     return torch.cat([model(row, last_only=True)[:, -1] for row in tokens])
 
 
-first, line = start_of("import unittest\n"), "from test.support import import_helper\n"
-line = tokenizer.encode(line)
+first = start_of("import unittest\n")
+line = tokenizer.encode("from test.support import import_helper\n")
 for copies in range(5):
     probability = 2 ** -(len(line) * bits_per_token([first + line * copies], [line]))
     print(f"after {copies} copies  {probability:.2f}")
@@ -514,7 +526,7 @@ print(f"next token after `import `: {tail:.1%} lie on tokens with less than 0.00
 # than what people write; in open text, the likeliest is the wrong aim ([Holtzman et al. 2019](https://arxiv.org/abs/1904.09751), with larger models). Drawing takes the line only as often as
 # its probability says, and so leaves the loop.
 #
-# Drawing has the opposite fault: thousands of tokens that make no sense here have a tiny probability each, and together enough to be hit now and then.
+# Drawing has the opposite fault: thousands of tokens have a tiny probability each, most of them make no sense here, and together they are likely enough to be hit now and then.
 # Three settings stand between the two:
 #
 # - **Temperature** $\tau$ divides the logits before the softmax: $p_i \propto e^{z_i / \tau}$. Below 1 the likely get likelier, above 1 less likely; $\tau \to 0$ is greedy.
@@ -591,7 +603,7 @@ def look(text, temperature=0.8, top_p=0.95):
 figures.live(
     look,
     figures.next_token(PROMPTS, next_logits(PROMPTS), NAMES),
-    with_twin=True,
+    with_twin=True,  # below the controls, the figure that works without Python
     text="    def __init__(self, ",
     temperature=(0.0, 2.0, 0.05),
     top_p=(0.05, 1.0, 0.05),
@@ -604,9 +616,9 @@ for temperature in (1.0, 1.5):
     print(f"after `raise Value`, temperature {temperature}: {name!r} {probs.max():.1%}")
 
 # %% [markdown]
-# **Explain.** After `raise Value` one token leads even at a temperature of 1.5. After `import␣` there are dozens of good
-# ones, and top-k with a small k throws good ones away; top-p with one setting keeps few tokens there and many here. Now set a high temperature and no cut,
-# and read the figure's last row, the sum over the tokens not listed.
+# **Explain.** After `raise Value` one token leads even at a temperature of 1.5. After `import␣` dozens of modules share the
+# probability, and top-k with a small k throws good ones away; top-p with one setting keeps few tokens there and many here. Now set a high temperature and no cut,
+# and read the figure's last row, the sum over the tokens not listed: it soon holds most of the probability.
 #
 # **Measure.** Is what is drawn distributed as it was computed? One way to draw: lay the probabilities end to end on a line, and take the
 # token on whose piece a random number $u$ between 0 and 1 falls. The control draws from the same logits at another temperature, and must fail the test.
@@ -621,7 +633,7 @@ def pick(probs, u):
 
 
 def agrees(tokens, probs):
-    """No impossible token; every count within 5 standard deviations, and 3 for rare tokens"""
+    """No impossible token; counts (mean np, variance np(1 - p)) within 5 deviations, and 3"""
     n = len(tokens)
     counts = torch.bincount(tokens, minlength=len(probs))
     allowed = 5 * (n * probs * (1 - probs)).sqrt() + 3 * (probs > 0)
@@ -642,14 +654,14 @@ for name, tokens in drawn.items():
     print(f"{name:8} agrees with the probabilities: {agrees(tokens, expected)}")
 
 # %% [markdown]
-# `seed` fixes the random numbers, and so the text. Another processor may round a sum differently; where $u$ falls close to a border, the text goes another way
-# from there on.
+# The argument `seed` of `tk.generate` fixes the random numbers, and so, on one machine, the text. Another processor may round differently; where a draw is close
+# (in `pick`, $u$ near a border), the text goes another way from there on.
 
 # %% [markdown]
 # ## 5. When does it end?
 #
 # Four things end the loop: the model chooses the end-of-text token; the text contains a *stop string*; the number of new
-# tokens that was asked for is reached; or the model's context (1,024 positions) is full.
+# tokens that was asked for is reached; or prompt and answer together have 1,024 tokens, the model's context.
 
 # %%
 ends = {
@@ -712,12 +724,12 @@ print("each token alone", [tokenizer.decode([token]) for token in ids])
 print("streamed        ", list(tokenizer.stream(ids)))
 
 # %% [markdown]
-# So the first *text* may come later than the first *token*, which is what TTFT is about.
+# So the first *text* may come later than the first *token*. TTFT counts the token.
 
 # %% [markdown]
 # ## 6. How long will it be?
 #
-# The request: *complete this docstring*. The answer ends with the token that closes the quotes (it is counted). Sixty-four people send it; each answer is
+# The request: *complete this docstring*. The answer ends with the first token that contains `"""`, or with the end of text (that token is counted). Sixty-four people send it; each answer is
 # drawn from the model's own distribution, with no cut.
 #
 # **Predict.** How many tokens do the shortest answer, the middle one and the longest have? No answer may have more than 192.
@@ -828,6 +840,7 @@ def still_to_come(n, values):
 # the same probability.
 goes_on = 0.5 ** (1 / statistics.median(lengths))
 coin = random.Random(0)
+# Longer than n with probability goes_on ** n: draw the probability, solve for n.
 steady = [math.ceil(math.log(1 - coin.random()) / math.log(goes_on)) for _ in range(10_000)]
 columns = {"one prompt": lengths, "authors": by_authors, "control": steady}
 left = {name: [still_to_come(n, columns[name]) for n in (0, 10, 20, 40)] for name in columns}
@@ -891,6 +904,10 @@ n = len(tests[0].tokens)
 measured_ms = statistics.median(test.times_s[-1] for test in tests) * 1e3
 print(f"{n} tokens: predicted {latency_of(n) * 1e3:.0f} ms, measured {measured_ms:.0f} ms")
 
+# %% [markdown]
+# What does not knowing cost? Two simple servers: one reserves cache for the limit as soon as a request comes in; one starts 8 requests together and
+# takes no new one until the longest is done (500 batches, drawn from the 64 lengths).
+
 # %%
 n_row = len(request) + LIMIT - 1  # positions to reserve: the last token is fed to nobody
 unused = 1 - statistics.mean((len(request) + n - 1) / n_row for n in lengths)
@@ -917,8 +934,8 @@ one that reaches the limit {limit * 1e3:,.0f} ms. Of all pairs among the 64, {ap
 """)
 
 # %% [markdown]
-# All three costs can be avoided without knowing $n$. Take memory in small blocks as the answer grows, and give them back when it ends.
-# Decide at *every step* who is in the batch. (Both are Part IV.) And show the text as it comes, and promise TTFT and TPOT instead.
+# None of the three has to be paid in full. Take memory in small blocks as the answer grows (only the last block is partly empty), and give them back when it
+# ends. Decide at *every step* who is in the batch. (Both are Part IV.) And instead of the whole answer's time, promise TTFT and TPOT, and show the text as it comes.
 #
 # ## What real systems do
 #

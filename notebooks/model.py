@@ -26,10 +26,10 @@
 # %% [markdown]
 # # From token to logits: what a model is made of
 #
-# You may take one thing out of a trained model and go on using it as it is: all of its norms, all knowledge of positions, one whole layer, one
+# You may take one thing out of a trained model and go on using it as it is: all of its norms, all rotation by position, one whole layer, one
 # MLP, or one attention head. **Which removal ruins the model, and which does it hardly notice?**
 #
-# Rank the five, worst first. Norms and positions come below; guess.
+# Rank the five, worst first. Norms and positions are explained below; guess.
 #
 # **Afterwards you can**
 #
@@ -107,7 +107,7 @@ for key, letter in NINE.items():
 
 # %% [markdown]
 # $\epsilon$ and $\theta$ are constants, of sections 3 and 4. The other seven give the shape of every tensor. PyTorch stores a matrix as (to, from), the
-# reverse of the first lesson.
+# reverse of the order in the first lesson's text: $q = W_q x$ becomes `x @ matrix.T`.
 #
 # | part | shape | how often |
 # | --- | --- | --- |
@@ -357,8 +357,8 @@ for name, values in sizes_of.items():
 #
 # $$(a,\ b) \;\to\; (a \cos\varphi - b \sin\varphi,\ \ b \cos\varphi + a \sin\varphi)$$
 #
-# Do the same with a key. The dot product of two arrows depends on their lengths and on the angle *between* them. A query turned by $p\,\omega$ and
-# a key turned by $p'\omega$ have that angle changed by $(p - p')\,\omega$: only the **distance** counts.
+# Do the same with a key. The dot product of two arrows depends on their lengths and on the angle *between* them. A query turned by $m\,\omega$ and
+# a key turned by $m'\omega$ have that angle changed by $(m - m')\,\omega$: only the **distance** counts.
 #
 # One speed $\omega$ would be ambiguous: after a full turn everything looks as before. So the $D$ numbers of a head make $D/2$ pairs, and each
 # has its own speed, in radians per token:
@@ -483,9 +483,9 @@ for name, changed in {
     print(f"{name:11} {bits_per_byte(placed_at(changed)):.2f} bits per byte")
 
 # %% [markdown]
-# **Explain.** Shifted far beyond the 1,024 positions it was trained on, the model computes the same scores to within rounding. It knows distances only. Stretched and halved, every
-# distance is one that the model has met in training, but the wrong one: the token just before seems two places away, or half a place, and the loss rises (by tenths only: what stands in queries and
-# keys still counts). Distances longer than any in training are another matter, not tried here;
+# **Explain.** Shifted far beyond the 1,024 positions it was trained on, the loss is the same in these digits: the scores have changed by rounding only. The model knows distances only. Stretched, every
+# distance is one that it has met in training, but the wrong one; halved, every second distance lies between two that it has met. The token just before seems two places away, or half a place, and the loss
+# rises (by tenths only: what stands in queries and keys still counts). Distances longer than any in training are another matter, not tried here;
 # [Chen et al. 2023](https://arxiv.org/abs/2306.15595) squeeze them back into the known range.
 
 # %% [markdown]
@@ -497,7 +497,8 @@ for name, changed in {
 #
 # $W_\mathrm{gate}$ and $W_\mathrm{up}$ make two sets of $F$ numbers from the row. The first passes through silu, which is nearly 0 for numbers well below 0 and nearly $z$ for
 # numbers well above; it then multiplies the second, and so decides which of those come through. Without this gate, $W_\mathrm{down} W_\mathrm{up}$ would be one
-# matrix; and attention, too, only takes means of what matrices make of rows. What no matrix can compute from a row has to come from here.
+# matrix; and attention, once its weights are fixed, only takes means of what matrices make of rows. Apart from those weights and the norms, what no matrix can compute
+# from a row has to come from here.
 #
 # **Predict.** If $W_\mathrm{gate}$ and $W_\mathrm{up}$ change places, is the result the same?
 
@@ -523,7 +524,7 @@ in_mlp, in_attention = parts["MLPs"] // L, parts["attention"] // L
 print(f"parameters of a layer that are in its MLP: {in_mlp / (in_mlp + in_attention):.0%}")
 
 # %% [markdown]
-# **Explain.** Only one of the two passes through silu. And the share is usual: with as many key/value heads as query heads, attention has $4C^2$ parameters; with
+# **Explain.** Only one of the two passes through silu. And the share is usual: with as many key/value heads as query heads, attention has $4C^2$ parameters; with the usual
 # $F = \tfrac{8}{3}C$ (here $\tfrac{11}{4}C$), three matrices have $3 \cdot \tfrac{8}{3} C^2 = 8C^2$, two thirds of the layer. Shared key/value
 # heads tilt it further.
 
@@ -588,7 +589,7 @@ print(f"{bits_per_byte(logits_of):.2f} bits per byte")
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# A comma. The head is the embedding: the logit of token $v$ is the dot product of row $v$ with what has been read, and that is the row of the comma. Hardly any row
+# A comma. The head is the embedding: the logit of token $v$ is the dot product of row $v$ with what has been read, and that, but for the norm, is the row of the comma. Hardly any row
 # suits it as well as its own; only a few, longer ones can get ahead.
 #
 # </details>
@@ -663,8 +664,8 @@ print(f"{'read directly':18}" + "".join(f"{bits:6.1f}" for bits in direct_bits))
 print(f"{'through a matrix':18}" + "".join(f"{bits:6.1f}" for bits in translated_bits))
 
 # %% [markdown]
-# **Explain.** Read directly, no state but the last is much better than giving all tokens equal odds. Through the translator each layer improves on the one before, and only the fall *from the first column* is due to
-# the layers. So knowledge arrives step by step, but only at the end in a form the head can read: a lens shows what the head would say, not what the stream contains. Trained translators of
+# **Explain.** Read directly, the states before layer 4 are no better, or hardly better, than equal odds, two are worse, and the one after layer 4 is only somewhat better. Through the translator each layer
+# improves on the one before, and only the fall *from the first column* needs the layers (the matrix may use what they bring in ways in which the model does not). So knowledge arrives step by step, but only at the end in a form the head can read: a lens shows what the head would say, not what the stream contains. Trained translators of
 # this kind are called tuned lenses ([Belrose et al. 2023](https://arxiv.org/abs/2303.08112)).
 
 # %% [markdown]
@@ -676,7 +677,7 @@ print(f"{'through a matrix':18}" + "".join(f"{bits:6.1f}" for bits in translated
 # - *an MLP*, *an attention*: it adds 0; *a layer*: both do;
 # - *a head*: $W_o$ sums over the heads, and one term is taken out;
 # - *the norms*: each passes on what it was given, undivided and without gains;
-# - *the positions*: all tokens stand at position 0.
+# - *the positions*: all tokens stand at position 0; only the causal mask still tells earlier from later.
 #
 # Zeros are harsh: the rest was trained with something in that place. So each part is also replaced by its *mean*, the
 # one row that it adds on average over the 16 practice files. That takes away all that it says about *this* text,
@@ -697,6 +698,7 @@ def head_gives(head, row):
 
     def hook(o, given, output):
         # Through its columns of W_o: out with what the head handed over, in with the row.
+        # given[0] is (B, T, H * D): the heads side by side
         return output + (row[part] - given[0][..., part]) @ o.weight[:, part].T
 
     return hook
@@ -847,7 +849,7 @@ figures.live(
 )
 
 # %% [markdown]
-# *One mark for each removal, measured on 512 tokens of four files; 0.001 and less, gains included, stand at the left edge. Without norms
+# *One mark for each removal, measured on 512 tokens of four files; 0.001 and less, also where the loss falls, stand at the left edge. Without norms
 # there is no number to draw.* The ranking depends on what is put in place:
 
 
@@ -918,17 +920,19 @@ for name, hooks in {"norms": [], "constants": constants, "neither": no_norms}.it
     print(f"{name:10}" + "".join(f"{in_short(size):>8}" for size in largest))
 one_by_one = [cost([hook]) for hook in constants]
 dearest = one_by_one.index(max(one_by_one))
-cheap = sum(bits < 0.25 for bits in one_by_one)
-print(f"constant for one norm: {cheap} of {len(norms)} cost less than 0.25,", end=" ")
+cheap = sum(bits < LITTLE for bits in one_by_one)
+print(f"constant for one norm: {cheap} of {len(norms)} cost less than {LITTLE},", end=" ")
 print(f"number {dearest} costs {max(one_by_one):+.1f}")
 print(f"constants for the first {len(norms) - 1} at once: {cost(constants[:-1]):+.0f}")
 
 # %% [markdown]
-# Without norms, from layer 1 on the exponent more than doubles with each layer, until fp32 has no number so large. With constants the sizes still run away, only later. Almost any one norm could be a
-# constant (not the one before the attention of layer 5); the first twelve together could not, although the last one still divided.
+# Without norms, from layer 1 on the exponent more than doubles with each layer, until fp32 has no number so large. With constants the sizes still run away, only later. Most norms, one at a time, could be a
+# constant at little cost (not the one before the attention of layer 5); the first twelve together could not, although the last one still divided. This model was trained with norms; whether one trained
+# with constants would do is not tried.
 #
 # **A head that is a constant.** With zeros, head 2 of layer 0 costs more than all positions, and even more than zeros for all four heads of its layer: costs are no sums.
-# With its mean in its place it costs next to nothing. How much of what a head adds is the same for every token, and how evenly does it read?
+# With its mean in its place it costs next to nothing. How much of what a head adds is the same for every token, and how evenly does it read? (*Entropy* says how evenly a row of weights is spread:
+# 0 for one token alone, the largest possible for all alike.)
 
 # %%
 handed = {}
@@ -960,11 +964,11 @@ for layer, head in ((0, 0), (0, 1), (0, 2), (0, 3), (2, 0)):
     print(f"{layer}.{head} {share:11.0%} {even:28.2f} {just_before[layer, head]:21.0%}")
 
 # %% [markdown]
-# The heads of layer 0 read all earlier tokens about alike, and hand over nearly the same row whatever the text: a constant on which the later parts, above all the MLP behind them, rely. Zero takes it
+# The heads of layer 0 read all earlier tokens about alike, and hand over nearly the same row whatever the text: a constant on which later parts rely. Zero takes it
 # away; the mean leaves it. So the large figure measured how much the rest *relies* on that row, not what the head *knows*. Head 0 of layer 2, the dearest by its mean, is of another kind:
 # it reads the token just before.
 #
-# **The MLP of layer 0** is dear either way. It writes most of what the stream is from there on (section 3), and a mean row is the
+# **The MLP of layer 0** is dear either way. It writes nearly all of what layer 1 starts from (section 3), and a mean row is the
 # same for every token. With means, layer 0 costs what its MLP alone costs: its attention was a constant.
 #
 # **Cheap is not idle.** Another part may do the same, so that either can go and not both: exercise 4 tries pairs of heads. In large models, later layers have been seen to make up for an attention layer that was taken out
@@ -1111,7 +1115,7 @@ print(f"for one token, the part that is attention over tokens: {of_attention:.1%
 # - **They norm first.** The first transformer normed after the addition; in front of each part, training needs no slow start of the learning rate
 #   ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)). Qwen3 also norms queries and keys, head by head ([Qwen3](https://arxiv.org/abs/2505.09388)).
 # - **They stretch the rotation for longer texts.** Llama 3 raised $\theta$ to 500,000 ([Llama 3](https://arxiv.org/abs/2407.21783), section 3.2), and newer ones slow only the slow pairs (`teachkit.config.RopeScaling`).
-# - **Small models tie the head**, large ones such as [Llama-3.1-8B](https://huggingface.co/meta-llama/Llama-3.1-8B/blob/main/config.json) do not.
+# - **Small models often tie the head**; large ones such as [Llama-3.1-8B](https://huggingface.co/meta-llama/Llama-3.1-8B/blob/main/config.json) mostly do not.
 # - **They take layers out on purpose.** Many deeper layers of large models can go at little cost on question answering, after a little further training
 #   ([Gromov et al. 2024](https://arxiv.org/abs/2403.17887)).
 
@@ -1136,7 +1140,7 @@ Markdown(f"""
 | GPT-2's smallest model has 117M parameters | [Radford et al. 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), table 2 | Wrong: {sizes["GPT-2"] / 1e6:.1f} million. The authors say so themselves in their [repository](https://github.com/openai/gpt-2#gpt-2). |
 | LLaMA has 6.7, 13.0, 32.5 and 65.2 billion parameters | [LLaMA](https://arxiv.org/abs/2302.13971), table 2 | Right, with the last cut off rather than rounded: {", ".join(f"{n / 1e9:.2f}" for n in llama_sizes)}. |
 | Falcon-7B has 7 billion parameters | its [page](https://huggingface.co/tiiuae/falcon-7b) | Right, rounded: {sizes["Falcon-7B"] / 1e9:.2f} billion with the tied head that `transformers` assumes, as `config.json` says nothing; {untied_falcon / 1e9:.2f} billion in a file that stores the head as well. |
-| One step loads roughly as much memory as the model has parameters | T. Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*, talk, October 2023 | Right in numbers: section 10. In bytes, twice as much in 16 bits: {2 * sizes["LLaMA-7B"] / 1e9:.1f} GB for LLaMA-7B. |
+| One step (the next token of every sequence in the batch) loads roughly as much memory as the model has parameters | T. Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*, talk, October 2023 | Right in numbers: section 10. In bytes, twice as much in 16 bits: {2 * sizes["LLaMA-7B"] / 1e9:.1f} GB for LLaMA-7B. |
 | One step takes 2 FLOPs per parameter and sequence | same talk | Right for the matrices. Attention adds {attention_share:.0%} at the 2,048 tokens of LLaMA-7B's context, and the embedding, where it is not the head, takes none. |
 """)
 
@@ -1183,7 +1187,7 @@ Markdown(f"""
 #     if "q_proj" in name or "k_proj" in name:
 #         mended[name] = matrix.unflatten(0, (-1, D))[:, order].flatten(0, 1)
 # for w in (weights, mended):
-#     print(f"{bits_per_byte(lambda tokens: logits_of(tokens, w=w, turn=rotate_neighbours)):.2f}")
+#     print(f"{bits_per_byte(lambda tokens: logits_of(tokens, w=w, turn=rotate_neighbours)):.2f}")  # 1.93, then 1.55
 # ```
 #
 # In each head, row $i$ and row $i + D/2$ become neighbours. Queries and keys are permuted alike, and a dot product does not mind. Conversion scripts do just this.
@@ -1206,7 +1210,7 @@ Markdown(f"""
 #         for matrix in matrices:
 #             name = f"model.layers.{i}.{matrix}_proj.weight"
 #             folded[name] = weights[name] * gain  # scales the columns
-# print(same(logits_of(inputs, w=folded), logits_of(inputs), 1e-2))
+# print(same(logits_of(inputs, w=folded), logits_of(inputs), 1e-2))  # True
 # ```
 #
 # The last norm is read by the head, and the head is the embedding: scaled columns there would also change every token's first row. An untied head could take them.
@@ -1229,7 +1233,7 @@ Markdown(f"""
 # # 1 and 2: +0.04, sum +0.04   1 and 3: +0.02, +0.01   2 and 3: +0.06, +0.03
 # ```
 #
-# Where *together* exceeds the sum, as for 0 and 1, the second head was worth more once the first was gone: each can do part of the other's work. Two that merely add up, such as 0 and 2, show that excess is not a rule of the measure. With 512 tokens, differences
+# Where *together* exceeds the sum, as for 0 and 1, the second head was worth more once the first was gone, as it would be if each could do part of the other's work. Two that merely add up, such as 0 and 2, show that excess is not a rule of the measure. With 512 tokens, differences
 # of 0.01 mean nothing.
 #
 # </details>
@@ -1242,8 +1246,8 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# None: the norm divides the 3 out. After layer 2 it does change the result, although every norm above divides it out for its own part: what the later parts add is as large as before, and now a third in
-# proportion to what was there.
+# None: the norm divides the 3 out. After layer 2 it does change the result, although the next norm divides it out: the attention of layer 3 adds what it added before, but to a row three times as
+# long. In proportion that is a third, so from there on the rows point elsewhere.
 #
 # </details>
 #
@@ -1252,7 +1256,7 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# The rotation. At position 0 every angle is 0, and one token attends to itself whatever its score. All that does not depend on place or on other tokens must be right: embedding, norms, values, $W_o$, MLPs, head.
+# The rotation. At position 0 every angle is 0, and one token attends to itself whatever its score. All that does not depend on place or on other tokens must be right: embedding, norms, values, $W_o$, MLPs, head. After it, the scores: $W_q$, $W_k$, scale and mask are not tested by one token either.
 #
 # </details>
 #
