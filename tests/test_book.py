@@ -95,12 +95,12 @@ def test_page_shows_the_twin_of_a_live_figure_and_no_widget(tmp_path):
         "figures.live(lambda n: None, figures.Figure('<p>planted twin</p>', 'A twin.'), n=(1, 9))"
     )
     root = tiny_book(tmp_path, cell)
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]
     wanted = {key: config[key] for key in ("nb_mime_priority_overrides", "nb_ipywidgets_js")}
     (root / "_config.yml").write_text(yaml.safe_dump({**CONFIG, "sphinx": {"config": wanted}}))
     done = run_build(root)
     assert done.returncode == 0, done.stderr
-    html = (root / "_build" / "html" / "notebooks" / "lesson.html").read_text()
+    html = (root / "_build" / "html" / "notebooks" / "lesson.html").read_text(encoding="utf-8")
     assert "<p>planted twin</p>" in html
     assert "jupyter.widget" not in html
 
