@@ -609,7 +609,7 @@ def record_spread(q, k, v):
     return package(q, k, v, causal=True)
 
 
-bits_per_token(excerpts[:2], record_spread)
+_ = bits_per_token(excerpts[:2], record_spread)
 
 # %% tags=["hide-input"]
 above = sum(std > math.sqrt(D) for std in spread)

@@ -173,7 +173,7 @@ def pre_commit(words: list[str], folder: Path) -> None:
 
 def jupyter(words: list[str], folder: Path) -> None:
     """The program is there; a server would not end."""
-    run([sys.executable, "-m", "jupyter", words[1], "--version"], folder)
+    run([sys.executable, "-m", "jupyter", words[words.index("jupyter") + 1], "--version"], folder)
 
 
 COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
@@ -186,7 +186,7 @@ COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
     (r"python (tools|training|benchmarks)/\w+\.py\b.*", script),
     (r"(python -m )?pytest\b.*", pytest_),
     (r"pre-commit .+", pre_commit),
-    (r"jupyter lab\b.*", jupyter),
+    (r"(python -m )?jupyter lab\b.*", jupyter),
 ]
 TAKES_SECONDS = re.compile(r"teachkit|(python -m )?pytest")
 
