@@ -19,6 +19,7 @@ SRC = ROOT / "src"
 LEVELS = {
     "config": 0,
     "hardware": 0,
+    "shapes": 1,
     "blocks": 0,
     "tokenizer": 0,
     "measure": 0,
@@ -30,7 +31,9 @@ LEVELS = {
     "paged": 1,
     "scheduler": 1,
     "cost": 1,
+    "memory": 1,
     "roofline": 2,
+    "llm_analysis": 2,
     "model": 2,
     "weights": 3,
     "decode": 3,
@@ -47,7 +50,17 @@ LEVELS = {
     "figures.attention_explorer": 2,
     "figures.__init__": 3,
 }
-WITHOUT_TORCH = {"config", "hardware", "blocks", "scheduler", "cost", "roofline"}
+WITHOUT_TORCH = {
+    "config",
+    "shapes",
+    "llm_analysis",
+    "hardware",
+    "blocks",
+    "scheduler",
+    "cost",
+    "memory",
+    "roofline",
+}
 BASE = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub"}
 # Imported inside a function only, by these modules.
 WHEN_NEEDED = {
