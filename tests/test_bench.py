@@ -62,6 +62,21 @@ def test_a_missing_kernel_leaves_the_format_out(monkeypatch):
     assert bench.gemm(torch.float16, 64) is None
 
 
+def test_a_slow_spell_is_no_slow_kernel(monkeypatch):
+    """Nine calls of ten are held up; the tenth shows what the kernel takes."""
+    held_up = Timing((1.0,) * 9 + (1e-6,))
+    monkeypatch.setattr(bench, "time_call", lambda *_, **__: held_up)
+    assert bench.gemm(torch.bfloat16, 64).config == {"m": 64, "n": 64, "k": 64}
+
+
+def test_memory_of_this_machine(monkeypatch):
+    assert 2**28 < bench.memory_bytes("cpu") < 2**50
+    monkeypatch.setattr(bench.os, "sysconf_names", {})
+    monkeypatch.setattr(bench.sys, "platform", "somewhere")
+    with pytest.raises(ValueError, match="does not say how much memory 'cpu' has"):
+        bench.memory_bytes("cpu")
+
+
 def test_int8_is_a_product_of_int8(monkeypatch):
     seen = []
     monkeypatch.setattr(bench, "time_call", lambda call, **_: seen.append(call()) or Timing((1.0,) * 3))
