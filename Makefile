@@ -22,7 +22,7 @@ INSTALL_pip := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALL_uv := $(PY) -m pip install --quiet --disable-pip-version-check uv && \
 	$(PY) -m uv pip install --quiet --python $(PY) --torch-backend=auto
 
-CODE := $(wildcard src tests tools training benchmarks notebooks)
+CODE := $(wildcard src tests tools training benchmarks notebooks book/_ext)
 QUICK := -m "not slow and not stress"
 
 help:  ## list the targets

@@ -59,7 +59,9 @@ if importlib.util.find_spec("teachkit") is None:
             "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import json
@@ -262,7 +264,9 @@ print("   D  std of q·k    largest   slope    largest   slope")
 for width in (4, 16, 64, 256, 1024):
     raw = random_scores(width)
     (top, slope), (scaled_top, scaled_slope) = summary(raw), summary(raw / math.sqrt(width))
-    print(f"{width:4} {raw.std():11.0f} {top:10.2f} {slope:7.2f} {scaled_top:10.2f} {scaled_slope:7.2f}")
+    print(
+        f"{width:4} {raw.std():11.0f} {top:10.2f} {slope:7.2f} {scaled_top:10.2f} {scaled_slope:7.2f}"
+    )
 
 # %% [markdown]
 # **Explain.** Undivided, with entries of standard deviation 1, a wide head starts by reading one token and next to nothing of
@@ -308,12 +312,14 @@ class OneLayer(nn.Module):
 
     def __init__(self, V=16, T=12, C=32):
         super().__init__()
-        self.embedding, self.position, self.logits = nn.Embedding(V, C), nn.Embedding(T, C), nn.Linear(C, V)
+        self.embedding, self.position = nn.Embedding(V, C), nn.Embedding(T, C)
+        self.logits = nn.Linear(C, V)
         self.q, self.k, self.v = (nn.Linear(C, C, bias=False) for _ in range(3))
 
     def forward(self, tokens, causal):
         x = self.embedding(tokens) + self.position.weight
-        q, k, v = (project(x)[:, None] for project in (self.q, self.k, self.v))  # (B, 1, T, C): one head
+        # (B, 1, T, C): one head
+        q, k, v = (project(x)[:, None] for project in (self.q, self.k, self.v))
         probs = tk.attention.attention_probs(q, k, causal=causal)
         return self.logits((probs @ v)[:, 0]), probs
 
@@ -337,7 +343,7 @@ def train_on_noise(causal, steps=150):
 honest, _ = train_on_noise(causal=True)
 leaking, ahead = train_on_noise(causal=False)
 print(f"reads itself and the past: {honest:.1f} bits per token")
-print(f"reads everything:          {leaking:.1f} bits per token, mostly from the token {ahead:+d} ahead")
+print(f"reads everything:          {leaking:.1f} bits per token, mostly from {ahead:+d} ahead")
 
 # %% [markdown]
 # **Explain.** With everything in view the layer did not learn to predict; noise cannot be predicted. It learnt to copy the token one place to its right.
@@ -379,7 +385,9 @@ for name, function in {
     "PyTorch": one_head(pytorch, is_causal=True),
 }.items():
     theirs = function(q, k, v)
-    print(f"{name:8}  keys seen {(theirs > 0).int().tolist()}  equals ours: {same(ours, theirs)}")
+    print(
+        f"{name:8}  keys seen {(theirs > 0).int().tolist()}  equals ours: {same(ours, theirs)}"
+    )
 
 # %% [markdown]
 # PyTorch's `is_causal=True` puts the diagonal at the top left and lets the first query see one key
@@ -407,7 +415,9 @@ for T in (12, 4):
     for causal in (False, True):
         ours = moved(lambda q, k, v, causal=causal: attend(q, k, v, causal=causal), T)
         theirs = moved(one_head(package, causal=causal), T)
-        print(f"{T:2} queries, causal={causal!s:5}  moved {ours}  teachkit: the same {ours == theirs}")
+        print(
+            f"{T:2} queries, causal={causal!s:5}  moved {ours}  teachkit: the same {ours == theirs}"
+        )
 
 # %% [markdown]
 # If this changes your answer to the puzzle at the top, write the new one beside the old.
@@ -445,7 +455,11 @@ def attend_heads(q, k, v):
     """q (B, H, T, D), k and v (B, Hkv, S, D) -> (B, H, T, D), causal"""
     B, H = q.shape[:2]
     G = H // k.shape[1]
-    heads = [attend(q[b, h], k[b, h // G], v[b, h // G], causal=True) for b in range(B) for h in range(H)]
+    heads = [
+        attend(q[b, h], k[b, h // G], v[b, h // G], causal=True)
+        for b in range(B)
+        for h in range(H)
+    ]
     return torch.stack(heads).view_as(q)
 
 
@@ -456,7 +470,8 @@ probs = tk.attention.attention_probs(q, k, causal=True)
 print("out                   ", tuple(out.shape))
 print("probs                 ", tuple(probs.shape))
 print("teachkit equals ours   ", same(out, attend_heads(q, k, v)))
-print("teachkit equals PyTorch", same(out, pytorch(q, k, v, is_causal=True, enable_gqa=True)))  # as S = T
+theirs = pytorch(q, k, v, is_causal=True, enable_gqa=True)  # as S = T
+print("teachkit equals PyTorch", same(out, theirs))
 print("rows of probs sum to 1 ", same(probs.sum(-1), torch.ones(2, 6, 11)))
 
 # %% [markdown]
@@ -477,7 +492,9 @@ config = model.config
 L, H, Hkv, D = config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim
 n_parameters = sum(p.numel() for p in model.parameters())
 first_layer = model.blocks[0].attention
-shapes = ", ".join(f"$W_{name}$ {tuple(getattr(first_layer, name).weight.shape[::-1])}" for name in "qkvo")
+shapes = ", ".join(
+    f"$W_{name}$ {tuple(getattr(first_layer, name).weight.shape[::-1])}" for name in "qkvo"
+)
 Markdown(
     f"The model that comes with `teachkit` was trained on the source code of Python's standard library. It has "
     f"{n_parameters / 1e6:.1f} million parameters in {L} layers; each layer has {H} query heads and {Hkv} key/value heads of "
@@ -522,12 +539,15 @@ folder = resources.files("teachkit") / "checkpoints" / "bundled"
 # Files of the library that the model was not trained on.
 held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
 tokens = encode(held_out["functools.py"])
-excerpts = torch.cat([encode(text)[:, :257] for text in sorted(held_out.values(), key=len)[-6:]])
+excerpts = torch.cat(
+    [encode(text)[:, :257] for text in sorted(held_out.values(), key=len)[-6:]]
+)
 
 with torch.inference_mode():
     theirs = model(tokens[:, :200])
     ours = model(tokens[:, :200], step=Step(tokens[:, :200], attend_heads))
-print("logits", tuple(ours.shape), "differ by less than 0.001:", bool((ours - theirs).abs().max() < 1e-3))
+close = bool((ours - theirs).abs().max() < 1e-3)
+print("logits", tuple(ours.shape), "differ by less than 0.001:", close)
 
 # %% [markdown]
 # **Predict.** Now change the divisor and leave the parameters as they were trained: make all scores half as large, twice as
@@ -540,7 +560,9 @@ print("logits", tuple(ours.shape), "differ by less than 0.001:", bool((ours - th
 def bits_per_token(tokens, function):
     """Mean of -log2 p over the tokens that came next, when the model's layers attend with `function`"""
     logits = model(tokens, step=Step(tokens, function))
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).item() / math.log(2)
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    ).item() / math.log(2)
 
 
 def scaled_by(factor):
@@ -619,7 +641,8 @@ def previous_token(maps):
     return maps.diagonal(-1, dim1=-2, dim2=-1).mean(-1)
 
 
-pieces, maps = ["<start>", *model.tokenizer.pieces(TEXT)], tk.maps.attention_maps(model, encode(TEXT))
+pieces = ["<start>", *model.tokenizer.pieces(TEXT)]
+maps = tk.maps.attention_maps(model, encode(TEXT))
 ahead = maps[..., torch.ones(len(pieces), len(pieces)).triu(1) > 0]
 print(f"{len(pieces)} tokens, maps {tuple(maps.shape)}")
 print("weight on tokens ahead:", ahead.max().item())
@@ -704,7 +727,9 @@ control = torch.stack([torch.cat((start, once, shuffled(once))) for once in list
 @torch.inference_mode()
 def copies(tokens):
     """Bits per token in the first copy and in the second, each without its first token"""
-    bits = F.cross_entropy(model(tokens)[:, :-1].mT, tokens[:, 1:], reduction="none") / math.log(2)
+    bits = F.cross_entropy(
+        model(tokens)[:, :-1].mT, tokens[:, 1:], reduction="none"
+    ) / math.log(2)
     return bits[:, 1:n].mean().item(), bits[:, n + 1 :].mean().item()
 
 
@@ -733,7 +758,8 @@ Markdown(f"""
 # Which heads read so? In the second copy, the token after the earlier copy of token $i$ stands at $i - n + 1$.
 
 # %%
-i = torch.arange(n + 1, 2 * n)  # the tokens of the second copy that have a token after their earlier copy
+# The tokens of the second copy that have a token after their earlier copy
+i = torch.arange(n + 1, 2 * n)
 twice_maps = torch.stack([tk.maps.attention_maps(model, row[None]) for row in twice]).mean(0)
 induction = strongest(twice_maps[:, :, i, i - n + 1].mean(-1))
 below = strongest(previous_token(twice_maps)[: induction[0]]) if induction[0] else None
@@ -773,7 +799,12 @@ def draw_maps():
     fig, axes = plt.subplots(1, 3, figsize=(7.6, 3.1))
     for ax, (name, ((layer, head, _), _)) in zip(axes, shown.items()):
         ax.imshow(piece_maps[layer, head], cmap=ramp, vmin=0, vmax=1)
-        ax.set(xticks=[0, m], yticks=[0, m], xlabel="token read", title=f"{name}\nlayer {layer}, head {head}")
+        ax.set(
+            xticks=[0, m],
+            yticks=[0, m],
+            xlabel="token read",
+            title=f"{name}\nlayer {layer}, head {head}",
+        )
         ax.axhline(m + 0.5, color=ink["muted"], linewidth=0.8)
         ax.axvline(m + 0.5, color=ink["muted"], linewidth=0.8)
         ax.grid(False)
@@ -817,7 +848,8 @@ def changed(before, after):
     """How many weights of `before` differ in `after` by more than rounding"""
     T = before.shape[-1]
     return sum(
-        (~torch.isclose(b, a[:, :T, :T], rtol=1e-3, atol=1e-12)).sum().item() for b, a in zip(before, after)
+        (~torch.isclose(b, a[:, :T, :T], rtol=1e-3, atol=1e-12)).sum().item()
+        for b, a in zip(before, after)
     )
 
 
@@ -835,9 +867,12 @@ def maps_without_mask(tokens):
 
 before = tk.maps.attention_maps(model, tokens[:, :n_read])
 masked = changed(before, tk.maps.attention_maps(model, tokens[:, : n_read + 1]))
-unmasked = changed(maps_without_mask(tokens[:, :n_read]), maps_without_mask(tokens[:, : n_read + 1]))
+unmasked = changed(
+    maps_without_mask(tokens[:, :n_read]), maps_without_mask(tokens[:, : n_read + 1])
+)
 print(f"attention weights in all {L * H} heads   {before.numel():,}")
-print(f"0 by the mask                      {before.numel() - L * H * n_read * (n_read + 1) // 2:,}")
+ahead_of = before.numel() - L * H * n_read * (n_read + 1) // 2
+print(f"0 by the mask                      {ahead_of:,}")
 print(f"changed by one more token          {masked:,}")
 print(f"changed, had there been no mask    over a million: {unmasked > 1_000_000}")
 
@@ -898,10 +933,13 @@ calls = {
     "last row": lambda: package(*last_row, causal=True),
     "one key": lambda: package(*one_key, causal=True),
 }
-time_s = {name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=15).items()}
+time_s = {
+    name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=15).items()
+}
 kv_bytes = sum(x.nbytes for x in every_row[1:])
 flops = {"every row": 4 * H * n_read**2 * D, "last row": 4 * H * n_read * D}
-time_ratio, overhead = time_s["every row"] / time_s["last row"], time_s["one key"] / time_s["last row"]
+time_ratio = time_s["every row"] / time_s["last row"]
+overhead = time_s["one key"] / time_s["last row"]
 Markdown(
     f"""
 | attention of one layer, {n_read:,} keys | every row | the last row | ratio |
@@ -965,8 +1003,12 @@ calls = {
     "fused, 500": lambda: pytorch(*half, is_causal=True, enable_gqa=True),
     "fused, 1000": lambda: pytorch(*full, is_causal=True, enable_gqa=True),
 }
-claim_s = {name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=7).items()}
-growth = {kind: claim_s[f"{kind}, 1000"] / claim_s[f"{kind}, 500"] for kind in ("table", "fused")}
+claim_s = {
+    name: timing.median_s for name, timing in tk.measure.time_calls(calls, repeats=7).items()
+}
+growth = {
+    kind: claim_s[f"{kind}, 1000"] / claim_s[f"{kind}, 500"] for kind in ("table", "fused")
+}
 llama_7b = tk.ModelConfig(vocab_size=32000, d_model=4096, n_layers=32, n_heads=32, d_ff=11008)
 length, llama_length = even_length(config), even_length(llama_7b)
 beyond = "beyond its context" if length > config.context else "within its context"
@@ -1123,5 +1165,7 @@ LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/ll
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
-    Markdown(f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}.")
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
 )

@@ -51,6 +51,10 @@ LEVELS = {
     "figures.live": 2,
     "figures.attention_explorer": 2,
     "figures.step_parts": 2,
+    "figures.logit_lens": 2,
+    "figures.decode_steps": 2,
+    "figures.kv_memory": 2,
+    "figures.next_token": 2,
     "figures.__init__": 3,
 }
 WITHOUT_TORCH = {

@@ -38,6 +38,14 @@ def test_takes_a_widget_as_it_is():
     assert figures.live(lambda n: None, TWIN, n=slider).controls.kwargs_widgets == [slider]
 
 
+def test_twin_can_stand_under_the_controls():
+    shown = figures.live(lambda n: None, TWIN, with_twin=True, n=(1, 9))
+    controls, below = shown.controls.children
+    assert [widget._kwarg for widget in controls.kwargs_widgets] == ["n"]
+    assert below.outputs[0]["data"]["text/html"] == TWIN.html
+    assert shown._repr_mimebundle_()[WIDGET]["model_id"] == shown.controls.model_id
+
+
 def test_computes_when_the_hand_has_come_to_rest():
     shown = figures.live(lambda n, text: None, TWIN, n=(1, 9), text="a")
     assert [widget.continuous_update for widget in shown.controls.kwargs_widgets] == [False, False]

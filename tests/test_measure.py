@@ -227,8 +227,10 @@ def test_version_is_empty_in_a_source_tree_that_is_not_installed(monkeypatch):
     assert measure.provenance()["versions"]["teachkit"] == ""
 
 
-def test_caption_is_a_line_of_the_provenance():
+@pytest.mark.parametrize(("threads", "says"), [(1, "1 thread"), (2, "2 threads")])
+def test_caption_is_a_line_of_the_provenance(monkeypatch, threads, says):
+    monkeypatch.setattr(measure.torch, "get_num_threads", lambda: threads)
     p, line = measure.provenance(), measure.caption(dtype="int8", kind="predicted")
-    assert line.startswith(f"*predicted: {p['device']}, {p['threads']} threads, int8, Python ")
+    assert line.startswith(f"*predicted: {p['device']}, {says}, int8, Python ")
     assert line.endswith(f"PyTorch {p['versions']['torch']}, {p['date']}*")
     assert measure.caption().startswith("*measured: ")

@@ -25,20 +25,21 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SALTED = ("constraints.txt", "src", "benchmarks/results")
+EXTENSIONS = ("book/_ext",)  # they write pages, and lessons do not run on them
 CELL_TIMEOUT_S = 600
 
 
-def salt(root: Path) -> str:
-    """A hash of the names and contents of what lessons run on, besides their own cells."""
+def salt(root: Path, names: tuple[str, ...] = SALTED) -> str:
+    """A hash of names and contents: by default, of what lessons run on besides their own cells."""
     digest = hashlib.sha256()
-    for path in _salted_files(root):
+    for path in _salted_files(root, names):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _salted_files(root: Path) -> Iterator[Path]:
-    for name in SALTED:
+def _salted_files(root: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    for name in names:
         top = root / name
         found = sorted(top.rglob("*")) if top.is_dir() else [top]
         for path in found:
@@ -76,8 +77,8 @@ def derive_config(config: dict[str, Any], root: Path, cache: Path) -> dict[str, 
 def build(root: Path, *, fresh: bool = False) -> int:
     """Build root's book into root/_build/html; returns the exit status.
 
-    Pages of an earlier build are reused only if it passed and had the same salt and configuration: a page
-    that is not read again does not repeat its warnings.
+    Pages of an earlier build are reused only if it passed with the same salt, extensions and configuration: a
+    page that is not read again does not repeat its warnings.
     """
     work, output = root / "build" / "book", root / "_build"
     key = salt(root)
@@ -86,7 +87,8 @@ def build(root: Path, *, fresh: bool = False) -> int:
     text = yaml.safe_dump(derive_config(config, root, cache), allow_unicode=True, sort_keys=False)
 
     passed, derived = work / "passed", work / "_config.yml"
-    warm = passed.is_file() and passed.read_text(encoding="utf-8") == key + text and not fresh
+    state = key + salt(root, EXTENSIONS) + text
+    warm = passed.is_file() and passed.read_text(encoding="utf-8") == state and not fresh
     passed.unlink(missing_ok=True)
     if not warm:
         shutil.rmtree(output / "html", ignore_errors=True)
@@ -106,7 +108,7 @@ def build(root: Path, *, fresh: bool = False) -> int:
             f"Book: failed after {seconds:.1f} s; the first warning or failing cell is above", file=sys.stderr
         )
         return status or 1
-    passed.write_text(key + text, encoding="utf-8")
+    passed.write_text(state, encoding="utf-8")
     for stale in set(cache.parent.iterdir()) - {cache}:
         shutil.rmtree(stale, ignore_errors=True)
     print(f"Book: {index}\n      {index.as_uri()}\n      {'warm' if warm else 'cold'} build, {seconds:.1f} s")

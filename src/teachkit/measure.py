@@ -158,7 +158,8 @@ def caption(device: torch.device | str = "cpu", *, dtype: str = "float32", kind:
     """One line of Markdown to stand under a figure: kind, device, threads, number format, versions, date."""
     p = provenance(device)
     software = f"Python {p['versions']['python']}, PyTorch {p['versions']['torch']}"
-    return f"*{kind}: {p['device']}, {p['threads']} threads, {dtype}, {software}, {p['date']}*"
+    threads = f"{p['threads']} thread{'s' if p['threads'] > 1 else ''}"
+    return f"*{kind}: {p['device']}, {threads}, {dtype}, {software}, {p['date']}*"
 
 
 def device_name(device: torch.device | str = "cpu") -> str:

@@ -56,7 +56,7 @@ class Tokenizer:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def pieces(self, text: str) -> list[str]:
-        """``text`` cut where its tokens are: what each token covers."""
+        """``text`` cut where its tokens are. A character that several tokens share stands in each of them."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
         return [text[start:end] for start, end in offsets]
 

@@ -3,6 +3,10 @@
     from teachkit import figures
 
     figures.attention_explorer(tokens, attention)    # tokens: S strings; attention (L, H, S, S)
+    figures.decode_steps(tokens, n_prompt, shape)    # a generation step by step, with and without a cache
+    figures.kv_memory(model, device, context)        # a cache beside the weights and a device's memory
+    figures.logit_lens(tokens, pieces, probs)    # what a model would say after each layer
+    figures.next_token(prompts, logits, names)   # what may follow, under temperature, top-k and top-p
     figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
     figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
     figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
@@ -10,7 +14,7 @@
     figures.use_style()                # the same for the rest of the session (light)
     figures.colours()["accent"]        # palette of the style in force, for use inside draw()
 
-Each of the first three returns a `Figure`; make it the last expression of a cell. It displays as HTML that
+Each of those up to `show` returns a `Figure`; make it the last expression of a cell. It displays as HTML that
 needs no server, no network and no kernel. Without scripts, in print and in an untrusted notebook, the static
 twin shows. `live` needs a kernel, and shows its twin where there is none.
 
@@ -20,17 +24,26 @@ whatever JSON can say; floats are rounded, so that a page does not change with t
 """
 
 from teachkit.figures.attention_explorer import attention_explorer, visible
+from teachkit.figures.decode_steps import DecodeShape, decode_steps
 from teachkit.figures.html import Figure, show, static
+from teachkit.figures.kv_memory import kv_memory
 from teachkit.figures.live import Live, live
+from teachkit.figures.logit_lens import logit_lens
+from teachkit.figures.next_token import next_token
 from teachkit.figures.plots import PALETTE, colours, style, use_style
 
 __all__ = [
     "PALETTE",
+    "DecodeShape",
     "Figure",
     "Live",
     "attention_explorer",
     "colours",
+    "decode_steps",
+    "kv_memory",
     "live",
+    "logit_lens",
+    "next_token",
     "show",
     "static",
     "style",

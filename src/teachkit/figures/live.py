@@ -23,17 +23,18 @@ class Live:
         return {**self.twin._repr_mimebundle_(), WIDGET: view[WIDGET]}
 
 
-def live(draw: Callable[..., Any], twin: Figure, **controls: Any) -> Live:
+def live(draw: Callable[..., Any], twin: Figure, *, with_twin: bool = False, **controls: Any) -> Live:
     """Controls above what `draw` makes of their values, computed anew at each change.
 
-    draw      called as `draw(**values)`; returns anything that a cell can display
-    twin      shown by the book, on paper and in a notebook that nobody has run: no page holds a widget
-    controls  by argument of `draw`: an ipywidget, or what `ipywidgets.interact` makes one of: (0.1, 2.0, 0.1)
-              is a slider, True a tick box, "text" a field, a list a menu
-    Raises    whatever `draw` raises for the values that the controls start with
-    Why       both in one output: Jupyter prefers the widget, a page without a kernel knows only HTML
+    draw       called as `draw(**values)`; returns anything that a cell can display
+    twin       shown by the book, on paper and in a notebook that nobody has run: no page holds a widget
+    with_twin  show the twin under the controls, too: for a figure that says more than one setting does
+    controls   by argument of `draw`: an ipywidget, or what `ipywidgets.interact` makes one of: (0, 2, 0.1)
+               is a slider, True a tick box, "text" a field, a list a menu
+    Raises     whatever `draw` raises for the values that the controls start with
+    Why        both in one output: Jupyter prefers the widget, a page without a kernel knows only HTML
     """
-    from ipywidgets import Layout, interactive  # type: ignore[import-untyped]
+    from ipywidgets import Layout, Output, VBox, interactive  # type: ignore[import-untyped]
 
     box = interactive(draw, **controls)
     for widget in box.kwargs_widgets:
@@ -43,4 +44,8 @@ def live(draw: Callable[..., Any], twin: Figure, **controls: Any) -> Live:
             widget.continuous_update = False  # compute when the hand has come to rest
     # A widget shows errors in its own output, where no build would see them.
     draw(**{widget._kwarg: widget.value for widget in box.kwargs_widgets})
-    return Live(box, twin)
+    if not with_twin:
+        return Live(box, twin)
+    below = Output()  # and not an HTML widget: that would leave out the figure's script
+    below.append_display_data(twin)
+    return Live(VBox([box, below]), twin)
