@@ -24,22 +24,19 @@ RIGHT, ROUNDED, PART, WRONG, OPEN = (
 VERDICTS = (RIGHT, ROUNDED, PART, WRONG, OPEN)
 
 _TALK = "https://www.youtube.com/watch?v=mYRqvB1_gRk"
-_LIST = "in the reading list *Model Serving: Efficiency Inference*"
 _EXAMPLES = "https://github.com/cli99/llm-analysis/tree/main/examples/llama"
-SOURCES = {
-    "eecs": "J. Liu, *LLM-Systems Basics*, EECS 598, University of Michigan, January 2024",
-    "talk": "T. Lacroix, [*Exploring the Latency/Throughput & Cost Space for LLM Inference*]"
-    f"({_TALK}), MLOps.community, October 2023",
-    "ucla": "Y. Li and Z. Li, [*Quantifying Latency-Accuracy of LLMs*](https://bu9gy.github.io/), "
-    "ECE M202A/CS M213A, UCLA, December 2023",
-    "llma": f"llm-analysis, [*Example Analyses with LLaMA Models*]({_EXAMPLES})",
-    "splitwise": f"[Splitwise](https://arxiv.org/abs/2311.18677), abstract, {_LIST}",
-    "distserve": f"[DistServe](https://arxiv.org/abs/2401.09670), abstract, {_LIST}",
-    "flash": f"[FlashAttention](https://arxiv.org/abs/2205.14135), abstract, {_LIST}",
-    "flash2": f"[FlashAttention-2](https://arxiv.org/abs/2307.08691), abstract, {_LIST}",
-    "edge": f"[*Generative AI on the Edge*](https://arxiv.org/abs/2411.17712), abstract, {_LIST}",
-    "keep": f"[*Keep the Cost Down*](https://arxiv.org/abs/2407.18003), abstract, {_LIST}",
-    "list": f"Several abstracts {_LIST}",
+SOURCES = {  # the page says more of the first four
+    "eecs": "Liu, *LLM-Systems Basics*",
+    "talk": f"Lacroix, [*Latency/Throughput & Cost Space*]({_TALK})",
+    "ucla": "Li and Li, [*Latency-Accuracy of LLMs*](https://bu9gy.github.io/)",
+    "llma": f"llm-analysis, [*LLaMA Models*]({_EXAMPLES})",
+    "splitwise": "[Splitwise](https://arxiv.org/abs/2311.18677), abstract",
+    "distserve": "[DistServe](https://arxiv.org/abs/2401.09670), abstract",
+    "flash": "[FlashAttention](https://arxiv.org/abs/2205.14135), abstract",
+    "flash2": "[FlashAttention-2](https://arxiv.org/abs/2307.08691), abstract",
+    "edge": "[*Generative AI on the Edge*](https://arxiv.org/abs/2411.17712), abstract",
+    "keep": "[*Keep the Cost Down*](https://arxiv.org/abs/2407.18003), abstract",
+    "list": "*Model Serving: Efficiency Inference*",
 }
 
 Value = int | float | str | tuple[float, ...]
@@ -336,7 +333,7 @@ CLAIMS = (
         "A figure of response lengths: 10,000 instructions, cut off at 512 tokens",
         "512 tokens",
         OPEN,
-        "Not derivable: the caption of a measurement.",
+        "The caption of a measurement.",
         taught="generation 6",
     ),
     Claim(
@@ -345,7 +342,7 @@ CLAIMS = (
         "A breakdown of inference FLOPs is for batch size 1",
         "1",
         OPEN,
-        "Not derivable: a choice, not a result.",
+        "A choice, not a result.",
     ),
     # --- Exploring the Latency/Throughput & Cost Space
     Claim(
@@ -588,7 +585,7 @@ CLAIMS = (
         "int8 arithmetic should be twice as fast; about 1.5 times is what one reaches",
         "1.5 times",
         OPEN,
-        "Not derivable: a measurement, shapes not given. The data sheet bounds it at {bound:.1f}.",
+        "A measurement, shapes not given. The data sheet bounds it at {bound:.1f}.",
         "peak in 8 bits ÷ peak in 16",
         {"card": "a100-80gb", "wide_bits": 16, "narrow_bits": 8},
         work.faster_arithmetic,
@@ -625,7 +622,7 @@ CLAIMS = (
         "Perhaps 10 % of users need the whole length that a rectangular cache reserves",
         "10 %",
         OPEN,
-        "Not derivable: an illustration, said as one.",
+        "An illustration, said as one.",
         taught="paged_cache",
     ),
     Claim(
@@ -649,7 +646,7 @@ CLAIMS = (
         "Paged attention's authors claim 20 times the throughput of the standard implementation",
         "20 times",
         OPEN,
-        "Not derivable, and a matter of what it is compared with: the "
+        "A matter of what it is compared with: the "
         "[paper](https://arxiv.org/abs/2309.06180) says 2 to 4 "
         "times against other serving systems at equal latency; 20 and more is against Hugging Face "
         "Transformers.",
@@ -676,7 +673,7 @@ CLAIMS = (
         "Grouped queries alone give Mistral 1.5 times LLaMA's throughput",
         "1.5 times",
         OPEN,
-        "Not derivable: a measurement, and not of one change. The MLP is {d_ff:,} wide instead of "
+        "A measurement, and not of one change. The MLP is {d_ff:,} wide instead of "
         "{older_d_ff:,}, and there is a window. "
         "At {context:,} tokens {ratio:.1f} times as many sequences fit, which bounds the gain of a step "
         "that waits for weights.",
@@ -724,7 +721,7 @@ CLAIMS = (
         "Trying a device takes 20 minutes",
         "20 minutes",
         OPEN,
-        "Not derivable: advice.",
+        "Advice.",
     ),
     Claim(
         "talk-26",
@@ -732,7 +729,7 @@ CLAIMS = (
         "More languages might cost 0.1 % in English and gain 10 % in the others",
         "0.1 %, 10 %",
         OPEN,
-        "Not derivable: hypothetical, said as such.",
+        "Hypothetical, said as such.",
     ),
     Claim(
         "talk-27",
@@ -754,7 +751,7 @@ CLAIMS = (
         "GPT-4 was trained on 25,000 A100s",
         "25,000 GPUs",
         OPEN,
-        "Not derivable: OpenAI has [published no such figure](https://arxiv.org/abs/2303.08774).",
+        "OpenAI has [published no such figure](https://arxiv.org/abs/2303.08774).",
     ),
     Claim(
         "ucla-02",
@@ -863,7 +860,7 @@ CLAIMS = (
         "Logs of Falcon-7B: an answer took 2.48 s, another 373.6 s, a third 3.93 s",
         "2.48, 373.6, 3.93 s",
         OPEN,
-        "Not derivable: lengths are not given. The log itself explains the factor of {times:.0f}: part of "
+        "Lengths are not given. The log itself explains the factor of {times:.0f}: part of "
         "the model lay in the computer's "
         "memory, not in the GPU's.",
         "slow ÷ quick",
@@ -900,7 +897,7 @@ CLAIMS = (
         "SST-2 has 11,855 sentences and 215,154 phrases",
         "11,855; 215,154",
         PART,
-        "Not derivable, but looked up: these are the numbers of the whole treebank. Its two-class form has "
+        "Looked up: these are the numbers of the whole treebank. Its two-class form has "
         "67,349, 872 and 1,821 rows "
         "([data card](https://huggingface.co/datasets/stanfordnlp/sst2)).",
         ours="70,042 rows, looked up",
@@ -940,7 +937,7 @@ CLAIMS = (
         "A6000, 510 s with 13B",
         "420 s, 510 s",
         OPEN,
-        "Not derivable: lengths, batch and device are not stated. {seconds} s is at least {answers:.1f} "
+        "Lengths, batch and device are not stated. {seconds} s is at least {answers:.1f} "
         "answers of {tokens:,} tokens. By bytes, 13B takes "
         "{expected:.2f} times as long; here {measured:.2f}, and in four of six pairs it is *faster*.",
         "seconds ÷ (tokens · time of a step)",
@@ -1009,7 +1006,7 @@ CLAIMS = (
         "vLLM has 14 to 24 times the throughput of Hugging Face Transformers",
         "14 to 24 times",
         OPEN,
-        "Not derivable: a measurement, quoted from vLLM's "
+        "A measurement, quoted from vLLM's "
         "[announcement](https://blog.vllm.ai/2023/06/20/vllm.html). Against other serving "
         "systems its [paper](https://arxiv.org/abs/2309.06180) says 2 to 4.",
         taught="paged_cache",
@@ -1020,7 +1017,7 @@ CLAIMS = (
         "MLC Chat with Llama 2: prefill 39.2, decode 0.4 tokens a second",
         "0.4 tokens a second",
         OPEN,
-        "Not derivable: the device is not named. An M2 could do {per_s:.1f} at {weight_bits} bits, memory "
+        "The device is not named. An M2 could do {per_s:.1f} at {weight_bits} bits, memory "
         "of {phone_gb_per_s} GB/s (a phone's) "
         "{phone:.1f}: {times:.0f} and {phone_times:.0f} times as many. Something else than bandwidth held "
         "it up.",
@@ -1049,8 +1046,7 @@ CLAIMS = (
         "1.4 times the throughput at 20 % lower cost",
         "1.4 times, 20 %",
         OPEN,
-        "Not derivable: a measurement on clusters. Together the two are {times:.2f} times the throughput "
-        "for the money.",
+        "A measurement on clusters. Together the two are {times:.2f} times the throughput for the money.",
         "throughput ÷ cost",
         {"throughput": 1.4, "relative_cost": 0.8},
         work.per_dollar,
@@ -1062,7 +1058,7 @@ CLAIMS = (
         "2.35 times the throughput at the same cost and power",
         "2.35 times",
         OPEN,
-        "Not derivable: a measurement.",
+        "A measurement.",
     ),
     Claim(
         "reading-03",
@@ -1070,7 +1066,7 @@ CLAIMS = (
         "7.4 times the requests or 12.6 times tighter limits on latency, kept for more than 90 % of requests",
         "7.4, 12.6 times",
         OPEN,
-        "Not derivable: a measurement, and the best of several. The paper's first version said [4.48 and "
+        "A measurement, and the best of several. The paper's first version said [4.48 and "
         "10.2]"
         "(https://arxiv.org/abs/2401.09670v1).",
     ),
@@ -1080,7 +1076,7 @@ CLAIMS = (
         "15 % faster on BERT, 3 times on GPT-2, 2.4 times on long sequences",
         "15 %, 3, 2.4 times",
         OPEN,
-        "Not derivable: measurements. The direction is: the table of scores is neither written nor read.",
+        "Measurements. The direction is: the table of scores is neither written nor read.",
         taught="attention 10",
     ),
     Claim(
@@ -1089,7 +1085,7 @@ CLAIMS = (
         "0.7 better perplexity, 6.4 points on long documents, 61.4 % and 63.1 % on Path-X and Path-256",
         "0.7; 6.4; 61.4 %; 63.1 %",
         OPEN,
-        "Not derivable: the quality of trained models.",
+        "The quality of trained models.",
     ),
     Claim(
         "reading-06",
@@ -1097,7 +1093,7 @@ CLAIMS = (
         "FlashAttention is 2 to 4 times as fast as before, and reaches 25 to 40 % of the peak",
         "25 to 40 %",
         OPEN,
-        "Not derivable: a measurement. On an A100 it means the TFLOP/s beside.",
+        "A measurement. On an A100 it means the TFLOP/s beside.",
         "share · peak",
         {"low_percent": 25, "high_percent": 40, "card": "a100-80gb"},
         work.of_peak,
@@ -1169,7 +1165,7 @@ CLAIMS = (
         "Lengths of 512 to 64K, dates and versions, “6G”",
         "labels",
         OPEN,
-        "Not derivable: settings and labels, not results.",
+        "Settings and labels, not results.",
     ),
     # --- llm-analysis
     Claim(
@@ -1226,7 +1222,7 @@ CLAIMS = (
         "Training reaches 0.5 of the arithmetic peak and 0.9 of the bandwidth",
         "0.5, 0.9",
         OPEN,
-        "Not derivable: assumptions. The second does not enter the GPU-hours at all.",
+        "Assumptions. The second does not enter the GPU-hours at all.",
         taught="cost_model",
     ),
     Claim(
@@ -1368,7 +1364,7 @@ CLAIMS = (
         "The setting: a prompt of 512 tokens, batch 1, 32 tokens to generate, an A100 with 80 GB",
         "512, 1, 32",
         OPEN,
-        "Not derivable: inputs.",
+        "Inputs.",
         taught="cost_model",
     ),
     Claim(
