@@ -55,6 +55,7 @@ LEVELS = {
     "figures.decode_steps": 2,
     "figures.kv_memory": 2,
     "figures.next_token": 2,
+    "figures.step_breakdown": 2,
     "figures.__init__": 3,
 }
 WITHOUT_TORCH = {

@@ -7,6 +7,7 @@
     figures.kv_memory(model, device, context)        # a cache beside the weights and a device's memory
     figures.logit_lens(tokens, pieces, probs)    # what a model would say after each layer
     figures.next_token(prompts, logits, names)   # what may follow, under temperature, top-k and top-p
+    figures.step_breakdown(models, devices, predict)    # the parts of a decode step, stacked
     figures.static(draw, alt="...")   # draw() returns a matplotlib Figure; called twice, for light and dark
     figures.show(name, data, alt="...", static=draw, table=(header, rows))    # any figures/<name>.js
     figures.live(draw, twin, temperature=(0.1, 2.0, 0.1))    # draw(temperature) runs in the kernel
@@ -31,6 +32,7 @@ from teachkit.figures.live import Live, live
 from teachkit.figures.logit_lens import logit_lens
 from teachkit.figures.next_token import next_token
 from teachkit.figures.plots import PALETTE, colours, style, use_style
+from teachkit.figures.step_breakdown import step_breakdown
 
 __all__ = [
     "PALETTE",
@@ -46,6 +48,7 @@ __all__ = [
     "next_token",
     "show",
     "static",
+    "step_breakdown",
     "style",
     "use_style",
     "visible",
