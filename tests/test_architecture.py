@@ -54,7 +54,9 @@ LEVELS = {
     "figures.logit_lens": 2,
     "figures.decode_steps": 2,
     "figures.kv_memory": 2,
+    "figures.latency_plane": 2,
     "figures.next_token": 2,
+    "figures.roofline": 2,
     "figures.step_breakdown": 2,
     "figures.__init__": 3,
 }
