@@ -9,8 +9,8 @@
   const CONTEXTS = [128, 256, 512, 1000, 1024, 2000, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
   const SIDES = { compute: 'arithmetic', memory: 'memory' };
   const MOST = 1 << 16;
-  const X = [0.1, 10000];
-  const Y = [1, 1000000];
+  const X = [0.3, 3000];
+  const Y = [1, 300000];
   const [LEFT, TOP, WIDTH, HEIGHT] = [44, 12, 346, 240];
   const SIZE = [400, 296];
   const number = new Intl.NumberFormat('en-US');
@@ -87,7 +87,7 @@
   // ---- the picture
   const across = (ms) => LEFT + WIDTH * Math.log10(ms / X[0]) / Math.log10(X[1] / X[0]);
   const upward = (perS) => TOP + HEIGHT * (1 - Math.log10(perS / Y[0]) / Math.log10(Y[1] / Y[0]));
-  const tick = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1000 ? `${value / 1000}k` : String(value));
+  const tick = (value) => (value >= 1000 ? `${value / 1000}k` : String(value));
 
   function batches(least, most) {
     const found = [];
@@ -99,11 +99,11 @@
   }
 
   function grid(svg, readingMs) {
-    for (let ms = X[0]; ms <= X[1] * 1.01; ms *= 10) {
+    for (const ms of [1, 10, 100, 1000]) {
       svg.append(drawn('path', { class: 'grid', d: `M${across(ms)},${TOP}v${HEIGHT}` }),
-        drawn('text', { class: 'x', x: across(ms), y: TOP + HEIGHT + 16 }, number.format(Math.round(ms * 10) / 10)));
+        drawn('text', { class: 'x', x: across(ms), y: TOP + HEIGHT + 16 }, number.format(ms)));
     }
-    for (let perS = Y[0]; perS <= Y[1]; perS *= 10) {
+    for (const perS of [1, 10, 100, 1000, 10000, 100000]) {
       svg.append(drawn('path', { class: 'grid', d: `M${LEFT},${upward(perS)}h${WIDTH}` }),
         drawn('text', { class: 'y', x: LEFT - 5, y: upward(perS) + 4 }, tick(perS)));
     }
@@ -177,7 +177,7 @@
     function curve(least, most) {
       const places = batches(least, most).map((b) => [b, step(model(), device(), state, b)]).filter(([, one]) => one)
         .map(([b, one]) => [across(1e3 * one.seconds), upward(b / one.seconds)])
-        .filter(([x, y]) => x <= LEFT + WIDTH && y >= TOP);
+        .filter(([x, y]) => x >= LEFT && x <= LEFT + WIDTH && y >= TOP && y <= TOP + HEIGHT);
       return places.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ');
     }
 
