@@ -57,6 +57,7 @@ LEVELS = {
     "figures.latency_plane": 2,
     "figures.next_token": 2,
     "figures.roofline": 2,
+    "figures.step_counts": 0,
     "figures.step_breakdown": 2,
     "figures.__init__": 3,
 }

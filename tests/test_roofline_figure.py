@@ -9,7 +9,8 @@ import pytest
 
 import test_figures
 from teachkit import cost, figures, roofline, shapes
-from teachkit.figures.roofline import BATCHES, FORMATS, MARKS, TOKENS, _peaks, figure, parts, sentence, sizes
+from teachkit.figures.roofline import BATCHES, FORMATS, MARKS, TOKENS, _peaks, figure, sentence
+from teachkit.figures.step_counts import parts, sizes
 from teachkit.hardware import DEVICES
 from test_figures import Elements
 

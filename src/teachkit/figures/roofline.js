@@ -1,6 +1,6 @@
 // The parts of a step under the roofs of a device: time at least max(FLOPs / peak, bytes / bandwidth), part by part.
 //
-// The counts, the marks and the sentence are those of roofline.py; a test holds the two together.
+// The counts, the marks and the sentence are those of roofline.py and step_counts.py; a test holds the two together.
 (function () {
   'use strict';
 
