@@ -113,10 +113,7 @@ def decode_parts(config, B, S, n_bytes=2):
         "norms": (0, n_bytes * n_norms * (C + 2 * B * C)),
         "attention projections": matrices(L * C * 2 * (q + kv), L * 2 * (C + q + kv)),
         # read: S keys and values; written: one more of each; q comes in, the mixture goes out
-        "attention scores": (
-            4 * L * B * S * q,
-            n_bytes * L * B * (2 * S * kv + 2 * kv + 2 * q),
-        ),
+        "attention scores": (4 * L * B * S * q, n_bytes * L * B * 2 * (S * kv + kv + q)),
         "mlp": matrices(L * 3 * C * config.d_ff, L * 2 * (C + config.d_ff)),
         "head": matrices(V * C, C + V),
     }
@@ -130,18 +127,14 @@ for name, (flops, n_bytes) in parts.items():
 
 # %% [markdown]
 # Two things are easy to get wrong. The *embedding* is a table, and a step reads one row of it for each token. The *head* has as many numbers as that table, and a step reads all of them, since every
-# word of the vocabulary gets a logit.
+# token of the vocabulary gets a logit.
 #
 # `teachkit.cost` counts the same way, for more families, number formats and several devices. The twenty lines agree with it to the byte:
 
 # %%
 print("model          batch  tokens   parts   differing")
-for name, B, S in (
-    ("llama-7b", 1, 544),
-    ("llama-65b", 7, 2048),
-    ("llama-3-8b", 33, 4001),
-    ("llama-3-70b", 5, 97),
-):
+SETTINGS = [("llama-7b", 1, 544), ("llama-65b", 7, 2048), ("llama-3-8b", 33, 4001)]
+for name, B, S in SETTINGS:
     config = shape(name).config
     theirs = {c.name: (c.flops, c.bytes) for c in cost.decode_step(config, B, S).components}
     ours = decode_parts(config, B, S)
@@ -179,10 +172,10 @@ held = sum(p.numel() for p in model.parameters())
 print("                               real      counted on paper")
 print(f"parameters            {held:13,} {sum(cost.parameters(config).values()):21,}")
 print(f"bytes of the cache    {cache.nbytes:13,} {step.total('kv_read_bytes'):21,.0f}")
-print(f"FLOPs of a step       {writing:13,} {step.flops:21,}")
-print(f"FLOPs of the prompt   {reading:13,} {prompt.flops:21,}")
+print(f"FLOPs of a step       {writing:13,} {step.flops:21,.0f}")
+print(f"FLOPs of the prompt   {reading:13,} {prompt.flops:21,.0f}")
 hidden = 4 * config.n_layers * config.n_heads * config.head_dim * S * (S - 1) // 2
-print(f"  with hidden pairs   {reading:13,} {prompt.flops + hidden:21,}")
+print(f"  with hidden pairs   {reading:13,} {prompt.flops + hidden:21,.0f}")
 
 # %% [markdown]
 # **Explain.** The prompt takes more than it need. Of $S^2$ pairs of tokens a causal mask lets $S(S+1)/2$ through. This model computes the scores of all of them and then sets the hidden ones to 0: $S(S-1)/2$
@@ -230,14 +223,8 @@ for B in (1, 64, 256, 1024):
 # **Explain.** In a large batch the MLP waits for arithmetic while attention, whose keys and values grow with the batch, waits for memory. While one side works, the other idles.
 #
 # How far is a real step from its bound? The authors of [gpt-fast](https://pytorch.org/blog/accelerating-generative-ai-2/) measured 104.9 tokens/s for Llama-2-7B, the same shape, in 16 bits on such a GPU, one sequence.
-
-# %% tags=["hide-input"]
-gpt_fast_s = 1 / 104.9
-Markdown(f"""
-That is $1/104.9$ s $= {gpt_fast_s * 1e3:.2f}$ ms a token, {gpt_fast_s / ours.seconds:.2f} times the bound: the step moved the bytes that it needs at {ours.seconds / gpt_fast_s:.0%} of the peak, its *MBU*. The length of their texts may differ from ours; all keys and values are {parts["attention scores"][1] / total_bytes:.0%} of
-the bytes. Kernels do not reach the peak of the memory, and between two of them there are gaps. So neither {ours.seconds * 1e3:.2f} ms nor the estimator's 6.73 ms is a time that anybody has measured: **both are bounds**,
-and what can be compared is how they were counted.
-""")
+# That is $1000/104.9 = 9.53$ ms a token, $9.53/6.62 = 1.44$ times the bound: the step moved the bytes that it needs at $6.62/9.53 = 0.69$ of the peak, its *MBU*. (The length of their texts may differ from ours; keys and values are $286/13506 = 0.02$ of
+# the bytes.) Kernels do not reach the peak of the memory, and between two of them there are gaps. So neither our $13506/2039 = 6.62$ ms nor the [estimator's](https://github.com/cli99/llm-analysis/tree/main/examples/llama) 6.73 ms is a time that anybody has measured: **both are bounds**, and what can be compared is how they were counted.
 
 # %% [markdown]
 # ## 4. A published table, taken apart
@@ -251,28 +238,20 @@ and what can be compared is how they were counted.
 # **Predict.** If the file gives the MLP 4.21397 ms, how many numbers of 2 bytes are that in each of 32 layers? Which matrices have so many, if $C = 4096$?
 
 # %%
-FILE_MS = {  # llm-analysis, decode step of LLaMA-7B
-    "mlp": 4.213974,
-    "attention": 2.107054,
-    "kv cache": 0.279757,
-    "embedding": 0.128565,
-    "head": 0.000840,
-}
 C, L, V, S = llama.d_model, llama.n_layers, llama.vocab_size, 544
-guesses = {
-    "mlp": ("two matrices of C by 4C, and vectors", L * (8 * C**2 + 9 * C)),
-    "attention": ("four matrices of C by C, vectors, scores", L * (4 * C**2 + 5 * C + 64)),
-    "kv cache": ("all keys and values, twice", 2 * (2 * L * C * S)),
-    "embedding": ("the whole table", V * C),
-    "head": ("if read: as large as the table", V * C),
+FILE = {  # llm-analysis, decode step of LLaMA-7B: ms, our guess, how many numbers that is
+    "mlp": (4.213974, "two matrices of C by 4C, and vectors", L * (8 * C**2 + 9 * C)),
+    "attention": (2.107054, "four matrices, vectors, scores", L * (4 * C**2 + 5 * C + 64)),
+    "kv cache": (0.279757, "all keys and values, twice", 2 * (2 * L * C * S)),
+    "embedding": (0.128565, "the whole table", V * C),
+    "head": (0.000840, "if read: as large as the table", V * C),
 }
 print("part        MB behind its time    MB of the guess   which is")
-for name, ms in FILE_MS.items():
-    guess, numbers = guesses[name]
+for name, (ms, guess, numbers) in FILE.items():
     print(f"{name:10} {ms * BW / 1e9:19,.1f} {2 * numbers / 1e6:18,.1f}   {guess}")
 
 # %% [markdown]
-# The last line does not fit: the time of the head is $2VC/F$, its FLOPs, and no byte of weights. The others fit to the last digit. LLaMA's MLP has three matrices of $4096 \times 11008$ numbers instead, and a step of attention has to read the cache once and
+# In one line for the MLP: $4.213974 \cdot 10^{-3} \cdot 2039 \cdot 10^9 / (2 \cdot 32) = 134.3 \cdot 10^6$ numbers a layer, and $8 \cdot 4096^2 = 134.2 \cdot 10^6$; the rest are vectors. The last row does not fit: the time of the head is $2VC/F$, its FLOPs, and no byte of weights. The others fit to the last digit. LLaMA's MLP has three matrices of $4096 \times 11008$ numbers instead, and a step of attention has to read the cache once and
 # write one token.
 #
 # `teachkit.llm_analysis` is the tool's way of counting as a function. If it is right it gives the whole table, not only this row.
@@ -342,7 +321,7 @@ why = (
     "the whole cache read and written, instead of read, with one token written",
     "the whole table instead of a row",
     "arithmetic only: its weights are not read",
-    "activations in 32 bits, but one norm and the norms' weights left out",
+    "activations moved once, in 32 bits; their weights and the last norm left out",
 )
 rows = compare(1, 544)
 sums = [sum(column) for column in zip(*((t, o, t - o, abs(t - o)) for t, o in rows.values()))]
@@ -418,7 +397,7 @@ for row in PRINTED.strip().splitlines():
 # A forward pass takes 2 FLOPs per parameter and token. The backward pass computes two gradients per matrix, one for its weights and one for its input, each as dear as the forward product. Together
 # 6 per parameter and token: $6ND_t$ for $N$ parameters and $D_t$ tokens of training ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 2.1).
 #
-# **Predict.** LLaMA-65B was trained on 1.4 trillion tokens; its authors report 1,022,362 hours of A100s ([Touvron et al. 2023](https://arxiv.org/abs/2302.13971), tables 1 and 15). What share of 312 TFLOP/s did they reach: 20 %, 50 % or 80 %?
+# **Predict.** LLaMA-65B was trained on 1.4 trillion tokens; its authors report 1,022,362 hours of A100s ([Touvron et al. 2023](https://arxiv.org/abs/2302.13971), tables 2 and 15). What share of 312 TFLOP/s did they reach: 20 %, 50 % or 80 %?
 # It is one division: $6ND_t$ by the hours, 3,600 and the peak.
 
 # %%
@@ -487,9 +466,9 @@ for name in ("llama-65b", "gpt-3"):
 # Its records are committed with the course; the cell reads them. Nothing was fitted.
 
 # %%
-FILE = "benchmarks/results/predict.jsonl"
+RECORDS = "benchmarks/results/predict.jsonl"
 folders = (Path.cwd(), *Path.cwd().parents)
-found = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+found = next((f / RECORDS for f in folders if (f / RECORDS).is_file()), None)
 records = tk.measure.read(found) if found else []
 
 
@@ -547,7 +526,7 @@ if steps:
 *measured: {one.device}, {one.threads} threads, PyTorch {one.versions.get("torch", "")}, {one.date}; committed records, not this run*
 """
 else:
-    text = f"No records of `{FILE}` are at hand here; the cell below measures a small step. *measured: nothing, {tk.measure.provenance()['date']}*"
+    text = f"No records of `{RECORDS}` are at hand here; the cell below measures a small step. *measured: nothing, {tk.measure.provenance()['date']}*"
 Markdown(text)
 
 # %% [markdown]
@@ -799,7 +778,7 @@ Markdown(f"""
 #     print(B, next(longer, "not within the model's context"))
 # ```
 #
-# With one sequence not within the context: the weights are too many. With 64 sequences after a few hundred tokens.
+# With one sequence not within the context: the weights are too many. With 64 sequences well before a thousand tokens.
 #
 # </details>
 #
