@@ -317,7 +317,7 @@ def compare(B, S, bits=16):
 # %% tags=["hide-input"]
 why = (
     "two matrices of 4C in place of three of the config's width",
-    "the same matrices; theirs holds the scores of one token besides",
+    "the same matrices; theirs holds attention besides, over one token instead of 544",
     "the whole cache read and written, instead of read, with one token written",
     "the whole table instead of a row",
     "arithmetic only: its weights are not read",
@@ -358,7 +358,7 @@ for bits, B, S in ((16, 1, 544), (16, 1, 2048), (16, 32, 2048), (4, 1, 544), (4,
 
 # %% [markdown]
 # **Explain.** Both are. In a batch of long texts the cache is most of the traffic, and the tool has it twice; the last column is the control, the same estimate with the cache read once. With 4-bit weights the tool keeps its embedding at 16 bits and reads all of it, while the head that a step needs shrinks with the rest: the two no longer
-# cancel, and the cache, whose bits have not changed, weighs four times as much beside the weights. The published example was the mildest case. **A total that fits says little about its parts**; look at the parts, or move the setting.
+# cancel, and the cache, whose bits have not changed, weighs four times as much beside the weights. The published example is the mildest of these cases. **A total that fits says little about its parts**; look at the parts, or move the setting.
 #
 # ### The efficiency that is not what it says
 #
@@ -636,9 +636,8 @@ for n in (1, 2, 4, 8, 16):
     _, bound, held = predict(big, a100, batch=1, context=544, tp=n)
     link = sum(part.seconds for part in bound.parts if part.side == "link") / bound.seconds
     fits = "yes" if held.total_bytes <= a100.memory_bytes else "no"
-    print(
-        f"{n:7} {held.total_bytes / 1e9:12.1f} {fits:>6} {bound.seconds * 1e3:10.2f} {alone / bound.seconds:14.1f} {link:20.0%}"
-    )
+    print(f"{n:7} {held.total_bytes / 1e9:12.1f} {fits:>6} {bound.seconds * 1e3:10.2f}", end="")
+    print(f" {alone / bound.seconds:14.1f} {link:20.0%}")
 
 # %% [markdown]
 # **Explain.** The bytes of a step are divided, the number of exchanges is not: $2 \cdot 80 + 1 = 161$, two for each layer and one after the embedding. At one token per sequence they carry a few kilobytes and cost their least time, so what they take stays the same
