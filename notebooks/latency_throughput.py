@@ -90,28 +90,21 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 # **Predict.** This book's small model writes one token for 1 sequence, then, in one step, one token for each of 32 sequences. How much longer is the second step: not at
 # all, a few times, or 32 times?
 #
-# First, does a batch change what anybody gets? Three texts of different length, in one batch and alone:
+# First, does a batch change what anybody gets? Three sequences of different length, in one batch and alone:
 
 # %%
 model = tk.load("bundled")
 config = model.config
-generator = torch.Generator().manual_seed(0)
-texts = [
-    torch.randint(config.vocab_size, (1, n), generator=generator).tolist()[0]
-    for n in (20, 33, 50)
-]
-
+texts = [list(range(100, 100 + n)) for n in (20, 33, 50)]  # any tokens will do
 together = tk.cache.ContiguousCache(config, 3, 60)
-padded = torch.tensor([text + [0] * (50 - len(text)) for text in texts])
+padded = torch.tensor([text + [0] * (50 - len(text)) for text in texts])  # 0: ignored
 model(padded, step=together.plan([len(text) for text in texts]))
 new = torch.tensor([[5], [7], [11]])
 logits = model(new, cache=together)
 for row, text in enumerate(texts):
     alone = model(torch.tensor([text + new[row].tolist()]), last_only=True)[0, -1]
     same = bool((logits[row, -1] - alone).abs().max() < 1e-3)
-    print(
-        f"text of {len(text)} tokens: largest logit {alone.max():.1f}, same in the batch: {same}"
-    )
+    print(f"{len(text)} tokens: largest logit {alone.max():.1f}, same in the batch: {same}")
 
 # %% [markdown]
 # Same logits. Now the time, at 128 tokens of context. The control serves the same users by turns.
@@ -153,23 +146,16 @@ def draw():
         y = [batch / s for batch, s in measured.items()]
         ax.plot(x, y, "o-", label=label)
         for batch, a, b in zip(measured, x, y):
-            ax.annotate(
-                str(batch), (a, b), textcoords="offset points", xytext=(5, -11), fontsize=8
-            )
-    ax.set(
-        xscale="log", yscale="log", xlabel="latency: ms per token", ylabel="tokens/s, all users"
-    )
-    ax.set_title("This machine, by number of users")
+            ax.annotate(f" {batch}", (a, b), va="top", fontsize=8)
+    ax.set(yscale="log", xlabel="latency: ms per token", ylabel="tokens/s, all users")
+    ax.set(xlim=0, ylim=min(y) / 2, title="This machine, by number of users")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.legend()
     return fig
 
 
-display(
-    figures.static(
-        draw,
-        alt="Measured: latency against throughput, by number of users. In a batch the curve rises, by turns it stays level.",
-    )
-)
+ALT = "Measured: tokens/s against ms per token. In a batch the curve rises, by turns it stays level."
+display(figures.static(draw, alt=ALT))
 up, wait = step_s[1] / step_s[32] * 32, step_s[32] / step_s[1]
 end = step_s[128] / step_s[64]
 turn_up = step_s[1] / turn_s[16] * 16
@@ -254,9 +240,8 @@ for name in ("llama-2-7b", "mistral-7b"):
         best = wall / decode_s(shaped, a100, wall, context)
         print(f"{name:12} {context:8} {half:14.0f} {bend or '–':>9} {wall:6} {best:17.0f}")
 gb = memory.largest_batch(llama, 4096, 80e9)
-print(
-    f"\nLlama-2-7B, 4,096 tokens, 80 GB of 10⁹ bytes: {gb}; of 2³⁰ bytes: {room(llama, a100, 4096)}"
-)
+gib = room(llama, a100, 4096)
+print(f"\nLlama-2-7B at 4,096 tokens: wall {gb} if 80 GB are 80 · 10⁹ bytes, {gib} if 80 · 2³⁰")
 critical = roofline.critical_batch(a100)
 print(f"critical batch of a weight matrix on an A100-80GB: {critical:.0f}")
 
@@ -273,9 +258,7 @@ print(f"critical batch of a weight matrix on an A100-80GB: {critical:.0f}")
 # %%
 reading_s = {words: 60 / words * 0.75 for words in (238, 250, 260)}
 for words, seconds in reading_s.items():
-    print(
-        f"{words} words a minute: {1e3 * seconds:.0f} ms per token, {1 / seconds:.1f} tokens/s"
-    )
+    print(f"{words} words a minute: {1e3 * seconds:.0f} ms a token, {1 / seconds:.1f} tokens/s")
 READING_S = reading_s[250]
 
 # %% [markdown]
@@ -305,13 +288,13 @@ for device in PARTS.values():
 full = room(mistral, a10, 1000)
 Markdown(
     f"""**Explain.** The memory. With {full} sequences it is full, and a step still takes only {1e3 * decode_s(mistral, a10, full, 1000):.0f} ms, {READING_S / decode_s(mistral, a10, full, 1000):.1f} times as fast as people read.
-That needs no table: at the wall a step reads the whole memory once, and an A10 does so in 24 · 2³⁰ / (600 · 10⁹) = {a10.memory_bytes / a10.bytes_per_s:.3f} s, whatever the model and the context. An A100 takes {1e3 * a100.memory_bytes / a100.bytes_per_s:.0f} ms for its own.
+That needs no table: at the wall a step reads the whole memory once, and an A10 does so in 24 · 2³⁰ / (600 · 10⁹) = {a10.memory_bytes / a10.bytes_per_s:.3f} s, whatever the model and the context, as long as it waits for memory. An A100 takes {1e3 * a100.memory_bytes / a100.bytes_per_s:.0f} ms for its own.
 So reading speed is no limit on any of the NVIDIA devices; on the M2 it is, since there the step waits for arithmetic. Tighter limits come from elsewhere: code that nobody reads while it is written, an answer that another program waits for, or
 a reader who skims. A limit of 20 ms rules out whole devices: for one sequence alone, an A10 needs {1e3 * decode_s(mistral, a10, 1, 1000):.0f} ms, nearly all of it for weights."""
 )
 
 # %% [markdown]
-# TPOT is half of what a user sees. TTFT begins with the prefill of the prompt, which waits for arithmetic: no batch makes it shorter, and every prompt in front of yours in the queue adds its own.
+# A user feels TPOT, and TTFT before it: at least the prefill of the prompt. That of all but short prompts waits for arithmetic, so no batch makes it cheaper, and every prompt in front of yours in the queue adds its own.
 
 # %%
 print("ms to the first token    prompt of 100   1,000   4,096 tokens, nobody in front")
@@ -353,7 +336,7 @@ for name, (device, bits) in changes.items():
 # **Explain.** One user's step reads weights, so bandwidth and narrower weights shorten it, and nothing else does. At the wall it reads the whole memory, so its time is given by memory and bandwidth, and the throughput by how many
 # sequences fit into it. Twice the bandwidth raises the whole curve to twice its height. Keys and values in half the bits do nearly as much at the wall and nothing for a single user. More memory
 # moves the wall along the curve: more tokens per second, later for everybody. More arithmetic does nothing here, because nothing waited for it; it would shorten the prefill. Narrower weights, at the same width of the
-# activations, are widened before they are multiplied: they save bytes and no arithmetic, so in the last rows but three the step at the wall begins to wait for it. Whether the answers stay as good is another question, for the chapter on quantization.
+# activations, are widened before they are multiplied: they save bytes and no arithmetic, so at their farther wall the matrices begin to wait for it. Whether the answers stay as good is another question, for the chapter on quantization.
 #
 # In the figure, move one thing at a time. Keep the curve of the A10, then choose 4-bit weights: which end of the curve moves more? Then the A100: which end now? With the A10, where is the bend? Shorten the context until there is one.
 
@@ -377,7 +360,7 @@ figures.latency_plane(models, devices, predict, reading_ms=1e3 * READING_S, **st
 # ## 5. What it costs
 #
 # A device costs by the hour, whatever it writes. So the price of a token is the price of an hour over the tokens of an hour: the plane's height, turned into money. `hardware.py` holds one price on demand per device, with
-# its day and its source, where one was found; prices fall, and differ by a factor between sellers.
+# its day and its source, where one was found. Prices change, and sellers differ; the functions below take any.
 
 # %%
 print("1,000 tokens of context    dollars an hour     dollars per million tokens, batch of")
