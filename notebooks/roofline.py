@@ -188,14 +188,12 @@ def draw_rates():
 
 best, far = max(read_rates), min(read_rates[-2:])
 where = read_sizes[read_rates.index(best)]
-drop = next(
-    (
-        n
-        for n, r in zip(read_sizes, read_rates, strict=True)
-        if n > where and r < (best * far) ** 0.5
-    ),
-    read_sizes[-1],
-)
+beyond = [
+    n
+    for n, r in zip(read_sizes, read_rates, strict=True)
+    if n > where and r < (best * far) ** 0.5
+]
+drop = beyond[0] if beyond else read_sizes[-1]
 falls = (
     f"Up to some size it rises, since a short read is mostly the price of the call. Then it falls: {best / 1e9:.0f} GB/s at {where / 2**20:.3g} MiB, {far / 1e9:.0f} GB/s at the largest. "
     f"The step lies near {drop / 2**20:.0f} MiB: beyond that the tensor no longer fits into the processor's last-level cache and comes from memory every time."
@@ -258,7 +256,7 @@ print("operations in x @ W.T + 1: ", bench.count_operations(lambda: x @ weight.T
 # This is the *roofline model* ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)). It is a lower bound: nothing can be faster, and much can be slower.
 #
 # **Predict.** A matrix of 4096 × 4096 numbers in fp32 is $4096^2 \cdot 4 = 67{,}108{,}864$ bytes, more than most caches. With 4 rows instead of 1, how many times as long does the product take? And with 256 rows?
-# Use the number of FLOPs per byte in the last table but one.
+# Use the FLOPs per byte that section 2 found for your machine.
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
@@ -307,11 +305,11 @@ def product_times(dtype):
 
 
 sweep = {name: product_times(dtype) for name, dtype in kept.items()}
+GRID = range(1, 257)
 bound = {
-    name: {
-        B: bound_s(*product(B, SIZE, SIZE, d.itemsize * 8), machine.device(), name)
-        for B in BATCHES
-    }
+    name: [
+        bound_s(*product(B, SIZE, SIZE, d.itemsize * 8), machine.device(), name) for B in GRID
+    ]
     for name, d in kept.items()
 }
 
@@ -323,18 +321,13 @@ def draw_sweep():
     fig, ax = plt.subplots(figsize=(6, 3.6))
     for name, key in zip(sweep, ("accent", "second"), strict=False):
         colour = figures.colours()[key]
+        times = [sweep[name][B] * 1e3 for B in BATCHES]
+        ax.loglog(BATCHES, times, "o", color=colour, label=f"{name}, measured")
         ax.loglog(
-            BATCHES,
-            [sweep[name][B] * 1e3 for B in BATCHES],
-            "o",
+            GRID,
+            [s * 1e3 for s in bound[name]],
             color=colour,
-            label=f"{name}, measured",
-        )
-        ax.loglog(
-            BATCHES,
-            [bound[name][B] * 1e3 for B in BATCHES],
-            "-",
-            color=colour,
+            linestyle="-",
             label=f"{name}, bound",
         )
     ax.set(xlabel="B (rows)", ylabel="ms", xticks=BATCHES, xticklabels=BATCHES)
@@ -429,7 +422,7 @@ above = (
 )
 one, four = (shares["fp32", B][0] for B in (1, 4))
 packing = (
-    f"With 4 rows PyTorch calls another kernel than with 1, and reaches {four:.0%} instead of {one:.0%} of the bandwidth. A usual reason is *packing*: a matrix–matrix kernel first copies the weights, tile by tile, into the order in which it "
+    f"With 4 rows the product reaches {four:.0%} of the bandwidth instead of {one:.0%}. By the formula the bytes are as good as the same, so it is the kernel that does more. A usual reason is *packing*: a matrix–matrix kernel first copies the weights, tile by tile, into the order in which it "
     "will read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)). Every weight is then read, written and read again, for a handful of rows."
     if four < 0.8 * one
     else f"One row reaches {one:.0%} of the bandwidth in fp32, and 4 rows {four:.0%}."
@@ -439,7 +432,7 @@ Markdown(f"""
 | --- | ---: | ---: |
 {rows}
 
-**Explain.** The bound is what the machine allows; a kernel has to get there.{above} {packing} {"Below half of the bandwidth a kernel is what the product waits for, not memory: the bound says how much a better one could gain." if min(one, four) < 0.5 else "The rest is what starting and synchronising the threads costs."}
+**Explain.** The bound is what the machine allows; a kernel has to get there.{above} {packing} {"Below half of the bandwidth a kernel is what the product waits for, not memory: the bound says how much a better one could gain." if min(one, four) < 0.5 else "What takes the rest, this experiment does not show."}
 The ridge moves with it: where the flat part lies higher than the bound's, it takes more rows to reach the slope.
 
 {tk.measure.caption(dtype=" and ".join(sweep))}
@@ -765,6 +758,7 @@ narrow = {
     bits: roofline.critical_batch(a100, weight_bits=bits[0], act_bits=bits[1])
     for bits in ((16, 16), (8, 8), (4, 16))
 }
+full = cost.decode_step(llama, 33, 4096)
 pi = hardware.device("pi-5")
 llama3 = cost.decode_step(shapes.shape("llama-3-8b").config, 1, 1, weight_bits=4.5)
 TALK = "T. Lacroix, *Exploring the Latency/Throughput & Cost Space for LLM Inference*, talk"
@@ -775,8 +769,9 @@ Markdown(f"""
 | The V100's FLOPs per byte are about 140, the A100's about 200 | {SLIDES} | Right: {ridges["v100-16gb"]:.0f}, and {ridges["a100-40gb"]:.0f} for the A100 with 40 GB, whose bandwidth the slide prints. With 80 GB the memory is faster: {ridges["a100-80gb"]:.0f}. |
 | The intensity of attention's product is about 2, that of the MLP about 2 times the batch | {SLIDES} | Twice too high beside that table: it is per *number*, the table per *byte*. In 16 bits attention has {scores.flops / scores.bytes:.2f} and the MLP at batch 16 has {mlp.flops / mlp.bytes:.1f}. Read literally, the A100 with 40 GB would be busy at {ridges["a100-40gb"] / 2:.0f} rows instead of {ridges["a100-40gb"]:.0f}. |
 | The ideal batch is twice the FLOP/s over the bandwidth: 400 on an A10G and an A100 | {TALK} | One 2 too many, the other way: a weight has 2 FLOPs per row, and 2 bytes. Without it {ridges["a10g"]:.0f} and {ridges["a100-40gb"]:.0f} or {ridges["a100-80gb"]:.0f}. Twice the ridge is near 400 for the A10 ({2 * ridges["a10"]:.0f}) and the A100 with 40 GB ({2 * ridges["a100-40gb"]:.0f}), not for the A10G ({2 * ridges["a10g"]:.0f}). |
+| A batch of 33 on an A100 with 80 GB is far below the ideal 400 | {TALK} | Below, but not so far: {33 / ridges["a100-80gb"]:.0%} of {ridges["a100-80gb"]:.0f}. At its context of 4,096 tokens {full["attention scores"].bytes / full.bytes:.0%} of what the step moves are keys, values and what goes with them, which no batch makes worth more arithmetic. |
 | Quantization does not change the ideal batch | {TALK} | If weights *and* activations shrink and the arithmetic speeds up as much: {narrow[8, 8]:.0f} in 8 bits, as in 16. With weights alone in 4 bits, the common case, {narrow[4, 16]:.0f}. |
-| A Raspberry Pi 5 writes 5 to 12 tokens a second with Yi, Phi and Llama 3 | a blog post on LLMs at the edge | Not with Llama 3 8B at 4.5 bits a weight: {llama3.bytes / 1e9:.2f} GB at {pi.bytes_per_s / 1e9:.0f} GB/s allow at most {pi.bytes_per_s / llama3.bytes:.1f}. The smaller models can. |
+| A Raspberry Pi 5 writes 5 to 12 tokens a second with Yi, Phi and Llama 3 | [*Generative AI on the Edge*](https://arxiv.org/abs/2411.17712), abstract | Not with Llama 3 8B, if we suppose 4.5 bits a weight: {llama3.bytes / 1e9:.2f} GB at {pi.bytes_per_s / 1e9:.0f} GB/s allow at most {pi.bytes_per_s / llama3.bytes:.1f}. The smaller models can. |
 """)
 
 # %% [markdown]
