@@ -221,32 +221,34 @@ assert room(llama, a100, 512) == memory.largest_batch(llama, 512, a100.memory_by
 # - **Flat.** While $B K$ is small against $W$, a step takes about $W/\beta$: one user more costs almost nothing.
 # - **Slope.** Each sequence brings its own keys and values: $(W + B K)/\beta$. At $B = W/K$ the step takes twice the shortest one and the throughput,
 #   $B \beta / (W + B K)$, is half of all that memory will ever give, $\beta / K$. More users help less and less, with no arithmetic involved.
-# - **Bend.** From some batch on, the step waits for arithmetic. From there on, every further user makes all others wait in proportion, and the throughput stands still.
-# - **Wall.** The memory is full. A step that still waits for memory then reads everything that the memory holds, once.
+# - **Bend.** From about the critical batch on, the matrices wait for arithmetic. Now every part of the step takes time in proportion to $B$: every further user makes all others wait, and the throughput stands still.
+# - **Wall.** The memory is full. If the bend has not come before, a step then reads everything that the memory holds, once.
 #
-# Which of them comes first is a matter of context. (`roofline.turning_batch` looks for the bend as the first batch whose step waits for arithmetic most of the time.)
+# Which of them comes first is a matter of context. The table also gives the batch from which a step waits for arithmetic *most of the time*, `roofline.turning_batch`.
 
 # %%
-print("A100-80GB                half of what      bend   wall   tokens/s in all")
-print("              context   memory gives                    at the wall")
+critical = roofline.critical_batch(a100)
+print("A100-80GB, batch at    half of what            mostly           tokens/s in all")
+print("              context  memory gives   bend  arithmetic   wall       at the wall")
 for name in ("llama-2-7b", "mistral-7b"):
     shaped = shape(name).config
     for context in (128, 512, 4096):
         one = memory.memory(shaped, 1, context)
         half = one.weights_bytes / one.kv_bytes
-        bend = roofline.turning_batch(shaped, a100, context)
         wall = room(shaped, a100, context)
+        bend = f"{critical:.0f}" if critical < wall else "–"
+        mostly = roofline.turning_batch(shaped, a100, context) or "–"
         best = wall / decode_s(shaped, a100, wall, context)
-        print(f"{name:12} {context:8} {half:14.0f} {bend or '–':>9} {wall:6} {best:17.0f}")
+        print(
+            f"{name:12} {context:8} {half:13.0f} {bend:>6} {mostly:>11} {wall:6} {best:17.0f}"
+        )
 gb = memory.largest_batch(llama, 4096, 80e9)
 gib = room(llama, a100, 4096)
 print(f"\nLlama-2-7B at 4,096 tokens: wall {gb} if 80 GB are 80 · 10⁹ bytes, {gib} if 80 · 2³⁰")
-critical = roofline.critical_batch(a100)
-print(f"critical batch of a weight matrix on an A100-80GB: {critical:.0f}")
 
 # %% [markdown]
-# **Explain.** The critical batch says when the matrices turn, and it is the same in all six rows. The step as a whole turns later or never: at 4,096 tokens Llama-2-7B meets the wall far below, and the keys and
-# values, which no batch shares, hold every step back. Mistral's four query heads to each key/value head make $K$ a quarter: the wall stands about four times as far out.
+# **Explain.** The bend belongs to the device and its number format: it is the same for both models, unless the wall comes first, as it does at 4,096 tokens. What most of a step waits for is another question. For Llama-2-7B at 512 tokens it is
+# memory at every batch: keys and values, which no batch shares, take longer than the matrices even beyond the bend. Mistral's four query heads to each key/value head make $K$ a quarter: the wall stands about four times as far out.
 #
 # ## 3. What a reader needs
 #
@@ -287,7 +289,7 @@ for device in PARTS.values():
 full = room(mistral, a10, 1000)
 Markdown(
     f"""**Explain.** The memory. With {full} sequences it is full, and a step still takes only {1e3 * decode_s(mistral, a10, full, 1000):.0f} ms, {READING_S / decode_s(mistral, a10, full, 1000):.1f} times as fast as people read.
-That needs no table: at the wall a step reads the whole memory once, and an A10 does so in 24 · 2³⁰ / (600 · 10⁹) = {a10.memory_bytes / a10.bytes_per_s:.3f} s, whatever the model and the context, as long as it waits for memory. An A100 takes {1e3 * a100.memory_bytes / a100.bytes_per_s:.0f} ms for its own.
+That needs no table: at the wall a step reads the whole memory once, and an A10 does so in 24 · 2³⁰ / (600 · 10⁹) = {a10.memory_bytes / a10.bytes_per_s:.3f} s, whatever the model and the context, if the bend has not come before. An A100 takes {1e3 * a100.memory_bytes / a100.bytes_per_s:.0f} ms for its own.
 So reading speed is no limit on any of the NVIDIA devices; on the M2 it is, since there the step waits for arithmetic. Tighter limits come from elsewhere: code that nobody reads while it is written, an answer that another program waits for, or
 a reader who skims. A limit of 20 ms rules out whole devices: for one sequence alone, an A10 needs {1e3 * decode_s(mistral, a10, 1, 1000):.0f} ms, nearly all of it for weights."""
 )
