@@ -652,8 +652,8 @@ for T in (1, 10, 100, 200, 1000):
     print(f"{T:11} {reading.seconds / write_s:21.2f}   {reading.side}")
 
 # %% [markdown]
-# **Explain.** Up to about 150 tokens, reading costs what writing one token does: the weights have to be fetched anyway. Then every token costs arithmetic. Prefill is short of FLOP/s, decode of bytes per second; one GPU seldom has both to offer at once, and a scheduler
-# that runs them in the same pass lets one fill what the other leaves idle.
+# **Explain.** Up to about 150 tokens, reading costs what writing one token does: the weights have to be fetched anyway. Then every token costs arithmetic. A long prefill keeps the arithmetic busy and leaves bandwidth over; decode does the reverse. A scheduler that runs
+# both in one pass lets each use what the other leaves.
 
 # %% [markdown]
 # ## 6. Under a GPU's roofs
@@ -693,19 +693,10 @@ figures.roofline(DEVICES, MODELS, batch=16, tokens=1024)
 # $B^*$ is the *critical batch*. In 16 bits it is the ridge itself: the two FLOPs of a weight and its two bytes cancel.
 
 # %%
+CARDS = ("v100-16gb", "t4", "a10", "a10g", "a100-40gb", "a100-80gb", "h100", "b200", "pi-5")
 print("               ridge   critical batch, weights of")
 print("             16 bits   16 bits   4 bits")
-for name in (
-    "v100-16gb",
-    "t4",
-    "a10",
-    "a10g",
-    "a100-40gb",
-    "a100-80gb",
-    "h100",
-    "b200",
-    "pi-5",
-):
+for name in CARDS:
     device = hardware.device(name)
     batches = (roofline.critical_batch(device, weight_bits=bits) for bits in (16, 4))
     print(f"{name:10} {roofline.ridge(device):9.0f}", *(f"{batch:8.0f}" for batch in batches))
@@ -751,7 +742,7 @@ for context in (512, 1024, 4096):
 # - **They fill the pass.** [Sarathi](https://arxiv.org/abs/2308.16369) cuts prompts into chunks and runs decode steps in the same pass: the weights are fetched for the chunk, and the step rides along.
 # - **They fetch fewer bytes.** gpt-fast's [table](https://pytorch.org/blog/accelerating-generative-ai-2/) goes on with weights of 8 and of 4 bits: more tokens per second at one sequence, and a lower critical batch.
 # - **They check several tokens per pass.** In [speculative decoding](https://arxiv.org/abs/2211.17192) a small model guesses some tokens and the large one reads them together, as a prompt: up to the ridge, they cost what one does.
-# - **They share key/value heads, and fuse.** Grouped heads raise attention's intensity by $G$; a fused kernel never sends intermediate results to memory ([FlashAttention](https://arxiv.org/abs/2205.14135)). A survey that analyses all of these by roofline is
+# - **They share key/value heads, and fuse.** Grouped heads raise attention's intensity by $G$; a fused kernel never sends intermediate results to memory ([FlashAttention](https://arxiv.org/abs/2205.14135)). A survey that starts from counts of FLOPs and bytes like these is
 #   [Kim et al. 2023](https://arxiv.org/abs/2302.14017).
 
 # %% [markdown]
