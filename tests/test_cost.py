@@ -108,6 +108,16 @@ def test_training_is_three_or_four_passes():
     assert cost.train_step(SMALL, 2, 9, recompute=True).flops == 4 * (forward.flops + all_logits)
 
 
+@pytest.mark.parametrize(("recompute", "times"), [(False, 2), (True, 3)])
+def test_training_exchanges_as_often_backward_as_forward(recompute, times):
+    config = replace(SMALL, vocab_size=100)
+    step = cost.train_step(config, 2, 9, tp=2, recompute=recompute)
+    # Two all-reduces in each of 3 layers and one more; each of 2 * (2 - 1) / 2 of 18 tokens of 48 numbers.
+    assert step["communication"].messages == times * (2 * 3 + 1)
+    assert step["communication"].link_bytes == times * (2 * 3 + 1) * 18 * 48 * 2
+    assert step["mlp"].flops == (times + 1) * cost.prefill(config, 2, 9, tp=2)["mlp"].flops
+
+
 # --- bytes -----------------------------------------------------------------------------------------------
 
 

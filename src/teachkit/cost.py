@@ -180,11 +180,19 @@ def train_step(
     recompute  activations are computed again on the way back instead of being kept: a second forward pass
     Raises     as :func:`prefill`
     Source     twice the forward pass for the backward one: Kaplan et al. 2020, arXiv:2001.08361, section 2.1;
-               16 bytes a parameter: Rajbhandari et al. 2019 (ZeRO), arXiv:1910.02054, section 3.1
+               16 bytes a parameter: Rajbhandari et al. 2019 (ZeRO), arXiv:1910.02054, section 3.1;
+               as many all-reduces backward as forward: Shoeybi et al. 2019 (Megatron-LM), arXiv:1909.08053,
+               section 3
     """
     work = _Work(config, batch, tokens, 0, weight_bits, act_bits, act_bits, tp)
     passes = 4 if recompute else 3
-    parts = [_scaled(component, passes) for component in work.forward(logits=batch * tokens)]
+    # Of a matrix's three products only two are summed over devices: its output, and the gradient of its input.
+    # A layer's two sums come back as two, the embedding's one as the head's; weights' gradients stay put.
+    exchanges = passes - 1
+    parts = [
+        _scaled(component, exchanges if component.name == "communication" else passes)
+        for component in work.forward(logits=batch * tokens)
+    ]
     # Gradient read in 16 bits; weight, mean and variance in 32 bits read and written; weight written in 16.
     update = (2 + 2 * 12 + 2) * sum(parameters(config).values()) / tp
     parts.append(Component("optimizer", weight_bytes=update, bits=32))
