@@ -84,12 +84,14 @@
     const waits = Object.keys(SIDES).map((side) => [
       side, found.parts.reduce((sum, part) => sum + (part.side === side ? part.seconds : 0), 0) / found.seconds,
     ]).filter(([, share]) => share > 0).map(([side, share]) => `${percent(share)} for ${SIDES[side]}`).join(', ');
+    const largest = found.parts.reduce((best, part) => (part.seconds > best.seconds ? part : best));
     const [held, room] = [found.held / GIB, device.memory_bytes / GIB];
     const fits = held > room
       ? `That does not fit: ${n > 1 ? 'each' : 'it'} would hold` : `${n > 1 ? 'Each' : 'It'} holds`;
     return [
       `${s.model} on ${n > 1 ? `${n} × ` : 'one '}${s.device}, ${many} of ${number.format(s.context)} tokens: `
         + `a decode step takes at least ${digits(found.seconds * 1e3)} ms, so at most ${digits(s.batch / found.seconds)} tokens/s in all.`,
+      `Its largest part: ${largest.name}, ${percent(largest.seconds / found.seconds)}.`,
       `It waits ${waits}.`,
       `MBU is at most ${percent(found.busy)}.`,
       `${fits} ${digits(held)} of ${digits(room)} GiB.`,

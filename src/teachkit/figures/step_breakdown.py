@@ -91,6 +91,7 @@ def sentence(
     many = f"{batch:,} sequences" if batch > 1 else "1 sequence"
     shares = {side: sum(p.seconds for p in bound.parts if p.side == side) / bound.seconds for side in SIDES}
     waits = ", ".join(f"{percent(shares[side])} for {said}" for side, said in SIDES.items() if shares[side])
+    largest = max(bound.parts, key=lambda part: part.seconds)
     busy = step.bytes / (limits.bytes_per_s * bound.seconds)
     held, room = memory.total_bytes / 2**30, limits.memory_bytes / 2**30
     fits = "Each holds" if n > 1 else "It holds"
@@ -99,7 +100,8 @@ def sentence(
     return (
         f"{model} on {f'{n} × ' if n > 1 else 'one '}{device}, {many} of {context:,} tokens: "
         f"a decode step takes at least {digits(bound.seconds * 1e3)} ms, so at most "
-        f"{digits(batch / bound.seconds)} tokens/s in all. It waits {waits}. "
+        f"{digits(batch / bound.seconds)} tokens/s in all. "
+        f"Its largest part: {largest.name}, {percent(largest.seconds / bound.seconds)}. It waits {waits}. "
         f"MBU is at most {percent(busy)}. {fits} {digits(held)} of {digits(room)} GiB."
     )
 
