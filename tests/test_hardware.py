@@ -247,12 +247,12 @@ def test_formats_must_be_known():
 
 def test_a_price_has_a_date_and_a_source():
     with pytest.raises(ValueError, match="expected a price with its date and its source"):
-        dataclasses.replace(device("t4"), price_date=None)
+        dataclasses.replace(device("a10"), price_date=None)
     with pytest.raises(ValueError, match="price_usd_per_hour: expected a positive"):
-        dataclasses.replace(device("t4"), price_usd_per_hour=-1.0)
+        dataclasses.replace(device("a10"), price_usd_per_hour=-1.0)
     assert (
         dataclasses.replace(
-            device("t4"), price_usd_per_hour=None, price_date=None, price_source=None
+            device("a10"), price_usd_per_hour=None, price_date=None, price_source=None
         ).price_date
         is None
     )

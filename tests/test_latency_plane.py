@@ -39,8 +39,8 @@ def test_says_in_words_what_it_shows(figure):
     assert figure.alt == (
         "mistral-7b on one a10; bits: weights 16, activations 16, keys and values 16. 64 sequences of 512 "
         "tokens: at least 31.4 ms per token, 5.73 times as fast as reading. At most 31.8 tokens/s for each, "
-        "2,036 in all; the step waits for memory. Memory is full at 167 sequences. At 0.86 dollars an hour "
-        "(2026-05-07) a million tokens cost at least 0.117 dollars."
+        "2,036 in all; the step waits for memory. Memory is full at 167 sequences. At 1.29 dollars an hour "
+        "(Lambda, 2026-09-20) a million tokens cost at least 0.176 dollars."
     )
 
 
@@ -50,7 +50,7 @@ def test_by_hand():
     numbers = sum(cost.parameters(MODELS["mistral-7b"]).values())
     table = cost.parameters(MODELS["mistral-7b"])["embedding"]  # of which one row is read
     assert plane.step(1)[0] == pytest.approx(2 * (numbers - table) / 600e9, rel=1e-3)
-    assert plane.usd_per_million(1) == pytest.approx(0.86 / 3600 * plane.step(1)[0] * 1e6)
+    assert plane.usd_per_million(1) == pytest.approx(1.29 / 3600 * plane.step(1)[0] * 1e6)
 
 
 @pytest.mark.parametrize("context", [1, 4096])

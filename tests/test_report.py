@@ -47,7 +47,7 @@ def test_the_text_names_devices_formats_prices_and_what_waits_for_the_link():
     assert text.startswith("a model on 2 x NVIDIA A100 SXM4 80GB\n")
     assert "counts of each of 2 devices" in text
     assert "fp16 312 TFLOP/s, int8 624" in text or "int8 624 TFLOP/s, fp16 312" in text
-    assert "2.4984 USD an hour and device on 2026-05-07, Modal" in text
+    assert "2.79 USD an hour and device on 2026-09-20, Lambda" in text
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("communication")] == [
         "link"
     ] * 2

@@ -37,8 +37,8 @@ class Device:
                       part has it, else PCIe. Sheets print both directions added, so this is half of theirs.
                       None: the maker publishes no such link.
     price_usd_per_hour, price_date, price_source
-                      what one device, with its share of a host, cost on demand on that day (YYYY-MM-DD), and
-                      who says so. All three or none.
+                      what one device, with its share of a host, cost on demand on that day (YYYY-MM-DD); who
+                      sold it, then after a comma the terms and where they are written. All three or none.
     note              what the numbers do not say
 
     Raises  ValueError: a size or rate that is not positive and finite, an unknown format, part of a price
@@ -163,7 +163,11 @@ def _tera(**rates: Number) -> dict[str, float]:
 _NVIDIA = "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center"
 _IMAGES = "https://images.nvidia.com"
 _HOPPER = "https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper"
-_RENT = "https://techbytes.app/posts/serverless-gpu-pricing-matrix-modal-replicate-lambda-2026/"
+_RENT = (  # one seller's list, of machines that are paid for while they run
+    "Lambda, on demand, billed by the minute while an instance runs, https://lambda.ai/instances as copied by "
+    "https://github.com/api-evangelist/lambda-labs"
+)
+_RENT_DATE = "2026-09-20"
 _V100 = Device(
     name="NVIDIA V100 SXM2 16GB",
     memory_gb=16,
@@ -187,9 +191,6 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=8.1, fp16=65, int8=130, int4=260),
             source=f"{_NVIDIA}/tesla-t4/t4-tensor-core-product-brief.pdf",
             link_bytes_per_s=16e9,
-            price_usd_per_hour=0.5904,
-            price_date="2026-05-07",
-            price_source=f"Modal, quoted by {_RENT}",
             note="PCIe 3.0 x16. The data sheet rounds the bandwidth to 300 GB/s.",
         ),
         "a10": Device(
@@ -199,9 +200,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=31.2, tf32=62.5, fp16=125, bf16=125, int8=250, int4=500),
             source=f"{_NVIDIA}/a10/pdf/datasheet-new/nvidia-a10-datasheet.pdf",
             link_bytes_per_s=32e9,
-            price_usd_per_hour=0.86,
-            price_date="2026-05-07",
-            price_source=f"Lambda, quoted by {_RENT}",
+            price_usd_per_hour=1.29,
+            price_date=_RENT_DATE,
+            price_source=_RENT,
             note="PCIe 4.0 x16.",
         ),
         "a10g": Device(
@@ -211,10 +212,6 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=31.5, tf32=35, fp16=70, bf16=70, int8=140, int4=280),
             source="https://d1.awsstatic.com/product-marketing/ec2/NVIDIA_AWS_A10G_DataSheet_FINAL_02_17_2022.pdf",
             link_bytes_per_s=32e9,
-            price_usd_per_hour=1.006,
-            price_date="2026-06-17",
-            price_source="AWS g5.xlarge, us-east-1, quoted by "
-            "https://www.factualminds.com/blog/amazon-ec2-on-demand-pricing-instance-families-2026/",
             note="The A10 of AWS: the same memory, 56 % of the tensor rate. PCIe 4.0 x16.",
         ),
         "l4": Device(
@@ -224,9 +221,6 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=30.3, tf32=60, fp16=121, bf16=121, int8=242.5, fp8=242.5),
             source="https://www.nvidia.com/en-us/data-center/l4/",
             link_bytes_per_s=32e9,
-            price_usd_per_hour=0.7992,
-            price_date="2026-05-07",
-            price_source=f"Modal, quoted by {_RENT}",
             note="Half of the tensor rates printed, which are with sparsity. PCIe 4.0 x16.",
         ),
         "a100-40gb": Device(
@@ -236,6 +230,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_A100,
             source=f"{_IMAGES}/aem-dam/en-zz/Solutions/data-center/nvidia-ampere-architecture-whitepaper.pdf",
             link_bytes_per_s=300e9,
+            price_usd_per_hour=1.99,
+            price_date=_RENT_DATE,
+            price_source=_RENT,
         ),
         "a100-80gb": Device(
             name="NVIDIA A100 SXM4 80GB",
@@ -244,9 +241,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_A100,
             source=f"{_NVIDIA}/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf",
             link_bytes_per_s=300e9,
-            price_usd_per_hour=2.4984,
-            price_date="2026-05-07",
-            price_source=f"Modal (SXM or PCIe: not said), quoted by {_RENT}",
+            price_usd_per_hour=2.79,
+            price_date=_RENT_DATE,
+            price_source=f"{_RENT}; in machines of eight",
             note="int4 is from the white paper of the 40 GB part; the PCIe part has 1,935 GB/s.",
         ),
         "a6000": Device(
@@ -256,6 +253,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=38.7, tf32=77.4, fp16=154.8, bf16=154.8, int8=309.7, int4=619.3),
             source="https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf",
             link_bytes_per_s=56.25e9,
+            price_usd_per_hour=1.09,
+            price_date=_RENT_DATE,
+            price_source=_RENT,
             note="The link is an NVLink bridge between two cards.",
         ),
         "h100": Device(
@@ -265,9 +265,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_H100,
             source="https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet",
             link_bytes_per_s=450e9,
-            price_usd_per_hour=3.78,
-            price_date="2026-05-07",
-            price_source=f"Lambda, quoted by {_RENT}",
+            price_usd_per_hour=4.29,
+            price_date=_RENT_DATE,
+            price_source=_RENT,
             note=f"The sheet prints rates with sparsity; the dense ones are from {_HOPPER}",
         ),
         "h200": Device(
@@ -286,6 +286,9 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             flops=_tera(fp32=75, tf32=1100, fp16=2250, bf16=2250, int8=4500, fp8=4500, fp4=9000),
             source="https://resources.nvidia.com/en-us-blackwell-architecture/datasheet",
             link_bytes_per_s=900e9,
+            price_usd_per_hour=6.99,
+            price_date=_RENT_DATE,
+            price_source=_RENT,
             note="As in HGX B200. Half of the tensor rates printed, which are with sparsity. Announced with "
             "192 GB and 8 TB/s, which many tables still give.",
         ),

@@ -80,7 +80,7 @@
       `At most ${digits(1 / one.seconds)} tokens/s for each, ${digits(s.batch / one.seconds)} in all; the step waits for ${one.side}.`,
       fit(largestBatch(m, d, s), s.batch),
       usd === null ? 'No price is listed.'
-        : `At ${d.usd.toFixed(2)} dollars an hour (${d.date}) a million tokens cost at least ${digits(usd)} dollars.`,
+        : `At ${d.usd.toFixed(2)} dollars an hour (${d.asked}) a million tokens cost at least ${digits(usd)} dollars.`,
     ].join(' ');
   }
 

@@ -128,8 +128,14 @@ def _fit(most: int, batch: int) -> str:
 def _price(device: Any, usd: float | None) -> str:
     if usd is None:
         return "No price is listed."
-    hour = f"{device.price_usd_per_hour:.2f} dollars an hour ({device.price_date})"
+    hour = f"{device.price_usd_per_hour:.2f} dollars an hour ({_asked(device)})"
     return f"At {hour} a million tokens cost at least {digits(usd)} dollars."
+
+
+def _asked(device: Any) -> str | None:
+    """Seller and day of the price."""
+    source: str | None = device.price_source
+    return None if source is None else f"{source.partition(',')[0]}, {device.price_date}"
 
 
 def rows(plane: Plane) -> Iterator[list[str]]:
@@ -211,7 +217,7 @@ def _limits(device: Any) -> dict[str, Any]:
         "memory_bytes": device.memory_bytes,
         "flops": rates,
         "usd": device.price_usd_per_hour,
-        "date": device.price_date,
+        "asked": _asked(device),
     }
 
 
