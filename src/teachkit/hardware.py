@@ -164,8 +164,8 @@ _NVIDIA = "https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center"
 _IMAGES = "https://images.nvidia.com"
 _HOPPER = "https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper"
 _RENT = (  # one seller's list, of machines that are paid for while they run
-    "Lambda, on demand, billed by the minute while an instance runs, https://lambda.ai/instances as copied by "
-    "https://github.com/api-evangelist/lambda-labs"
+    "Lambda, on demand, billed by the minute while an instance runs, https://lambda.ai/instances "
+    "as copied by https://github.com/api-evangelist/lambda-labs"
 )
 _RENT_DATE = "2026-09-20"
 _V100 = Device(
