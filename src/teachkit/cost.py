@@ -186,7 +186,7 @@ def train_step(
     """
     work = _Work(config, batch, tokens, 0, weight_bits, act_bits, act_bits, tp)
     passes = 4 if recompute else 3
-    # Of a matrix's three products only two are summed over devices: its output, and the gradient of its input.
+    # Of a matrix's three products two are summed over devices: its output, and the gradient of its input.
     # A layer's two sums come back as two, the embedding's one as the head's; weights' gradients stay put.
     exchanges = passes - 1
     parts = [
