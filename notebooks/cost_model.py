@@ -304,9 +304,8 @@ cells = [
 ]
 print("numbers on the page (eight stand there twice)", len(cells))
 print("equal when rounded as printed               ", sum(round(g, 2) == p for g, p in cells))
-print(
-    f"largest residual                             {max(abs(g / p - 1) for g, p in cells):.2%}"
-)
+worst = max(abs(got / printed - 1) for got, printed in cells)
+print(f"largest residual                             {worst:.2%}")
 for share in (0.5, 0.7):
     got = milliseconds("llama-7b", 16, 16, (share, 0.9))[0]
     print(f"prefill of LLaMA-7B at {share} of the peak: {got:.2f} ms, printed 31.89")
@@ -316,7 +315,7 @@ for share in (0.5, 0.7):
 #
 # ### Theirs, ours, and why
 #
-# **Predict.** The tool's MLP has $8C^2$ numbers; LLaMA's has three matrices of $4096 \times 11008$. Is the tool's share of the step too long or too short, and by 1 %, 10 % or 30 %?
+# **Predict.** The tool's MLP has $8C^2$ numbers; LLaMA's has three matrices of $4096 \times 11008$. Is the tool's time for the MLP too long or too short, and by 1 %, 10 % or 30 %?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
@@ -396,7 +395,7 @@ for bits, B, S in ((16, 1, 544), (16, 1, 2048), (16, 32, 2048), (4, 1, 544), (4,
 # %% [markdown]
 # ## 5. Training: what a GPU-hour buys
 #
-# A forward pass takes 2 FLOPs per parameter and token. The backward pass computes two gradients per matrix, one for its weights and one for its input, each costs as much as the forward product. Together
+# A forward pass takes 2 FLOPs per parameter and token. The backward pass computes two gradients per matrix, one for its weights and one for its input, each costing as much as the forward product. Together
 # 6 per parameter and token: $6ND_t$ for $N$ parameters and $D_t$ tokens of training ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), section 2.1).
 #
 # **Predict.** LLaMA-65B was trained on 1.4 trillion tokens; its authors report 1,022,362 hours of A100s ([Touvron et al. 2023](https://arxiv.org/abs/2302.13971), tables 2 and 15). What share of 312 TFLOP/s did they reach: 20 %, 50 % or 80 %?
@@ -405,6 +404,7 @@ for bits, B, S in ((16, 1, 544), (16, 1, 2048), (16, 32, 2048), (4, 1, 544), (4,
 #
 # - three forward passes, with two matrices of $4C$ in the MLP and all pairs of tokens;
 # - the attention scores one more time, since they are computed again on the way back instead of being kept;
+# - whole iterations only, of 4M *sequences* where the paper means tokens ([run script](https://github.com/cli99/llm-analysis/blob/b60b392f747850d198145889205d8a3586d00282/examples/llama/run_train.sh)), the remainder dropped;
 # - half of the peak, an efficiency that the page takes "as observed by the literature".
 
 # %%
@@ -417,9 +417,7 @@ RUNS = {  # tokens; GPU-hours: the paper's, llm-analysis'
 size = {name: sum(cost.parameters(shape(name).config).values()) for name in LLAMAS}
 hour = a100.peak(16) * 3600  # FLOPs of an hour at the peak
 shares = {}
-print(
-    "            GPU-hours:                           share of the peak in the paper's hours,"
-)
+print("            GPU-hours                         share of the peak in the paper's hours")
 print("model           paper       tool   our copy      by the tool's FLOPs   by 6ND_t")
 for name, (n_tokens, paper, printed) in RUNS.items():
     flops = llm_analysis.training_flops(shape(name).config, n_tokens)
@@ -459,9 +457,8 @@ print(f"FLOPs of all 16 devices over 6ND_t: {ratio:.2f}")
 print(f"exchanges: {training['communication'].messages}")
 print(f"{training.tokens:,} tokens take {training_bound.seconds:.2f} s. Of it")
 for part in sorted(training_bound.parts, key=lambda part: -part.seconds)[:6]:
-    print(
-        f"  {part.name:22} {part.seconds / training_bound.seconds:6.1%}  waits for {part.side}"
-    )
+    of_all = part.seconds / training_bound.seconds
+    print(f"  {part.name:22} {of_all:6.1%}  waits for {part.side}")
 
 # %% [markdown]
 # **Explain.** Training reads many tokens at once, so its matrices wait for arithmetic; communication and memory traffic take the rest. The exchanges are $2 \cdot (2 \cdot 80 + 1) = 322$: two for each of 80 layers, and one for the embedding on the way forward and for the head on the way back.
@@ -668,10 +665,8 @@ for n in (1, 2, 4, 8, 16):
     _, shared, held = predict(big, a100, batch=1, context=544, tp=n)
     link = sum(part.seconds for part in shared.parts if part.side == "link") / shared.seconds
     fits = "yes" if held.total_bytes <= a100.memory_bytes else "no"
-    print(
-        f"{n:7} {held.total_bytes / 1e9:12.1f} {fits:>6} {shared.seconds * 1e3:10.2f}", end=""
-    )
-    print(f" {alone / shared.seconds:14.1f} {link:20.0%}")
+    print(f"{n:7} {held.total_bytes / 1e9:12.1f} {fits:>6}", end="")
+    print(f" {shared.seconds * 1e3:10.2f} {alone / shared.seconds:14.1f} {link:20.0%}")
 
 # %% [markdown]
 # **Explain.** The bytes of a step are divided, the number of exchanges is not: $2 \cdot 80 + 1 = 161$, two for each layer and one after the embedding, whose rows are divided, too, so that only one device finds a token's. For one token they carry a few kilobytes and cost their least time, which stays
