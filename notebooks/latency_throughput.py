@@ -192,8 +192,8 @@ A step of this small model is at first mostly the price of starting its operatio
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# About twice. Counted in GB, the weights take $2 \cdot 6.61 = 13.2$ (all but the embedding table, of which a step reads only rows), once for all sequences; the keys and values take $512 \cdot 524{,}288 / 10^9 = 0.27$ for each. So the bytes grow
-# by a factor of $(13.2 + 64 \cdot 0.27) / (13.2 + 0.27) = 2.3$. Multiplying 64 rows with the weights takes less time than reading them: a weight of 2 bytes is multiplied and added once, two FLOPs, for each sequence, so the device's FLOPs per byte
+# About twice. In GB, the weights take $2 \cdot 6.61 = 13.2$ (without the embedding table, of which a step reads only rows), once for all; keys and values take $512 \cdot 524{,}288 / 10^9 = 0.27$ for each sequence. So the bytes grow
+# by a factor of $(13.2 + 64 \cdot 0.27) / (13.2 + 0.27) = 2.3$. Arithmetic takes less time: a weight of 2 bytes takes two FLOPs for each sequence, so the device's FLOPs per byte
 # are the critical batch, $312 \cdot 10^{12} / (2.039 \cdot 10^{12}) = 153$, and 64 is below it.
 #
 # </details>
@@ -261,7 +261,7 @@ figures.static(draw, alt=ALT)
 # %% [markdown]
 # **Explain.** The curve has four parts, and a reason for each. Let the weights take $W$ bytes, one sequence's keys and values $K$, the bandwidth be $\beta$ bytes per second, and $B$ the batch.
 #
-# - **Flat.** While $B K$ is small against $W$, a step takes about $W/\beta$: one user more costs almost nothing.
+# - **Flat.** While $B K$ is small against $W$, a step takes about $W/\beta$: one user more costs almost nothing. The time is flat, so on the plane the curve goes straight up.
 # - **Slope.** Each sequence brings its own keys and values: $(W + B K)/\beta$. At $B = W/K$ the step takes twice the shortest one and the throughput,
 #   $B \beta / (W + B K)$, is half of all that memory will ever give, $\beta / K$. More users help less and less, with no arithmetic involved.
 # - **Bend.** From about the critical batch on, the matrices wait for arithmetic. Now every part of the step takes time in proportion to $B$: every further user makes all others wait, and the throughput stands still. The table says memory all the same: keys and values, which no batch shares, take most of this step.
@@ -296,7 +296,7 @@ Markdown(f"""
 """)
 
 # %% [markdown]
-# **Explain.** The bend belongs to the device and its number format: it is the same for both models, unless the wall comes first. Mistral's four query heads to each key/value head make $K$ a quarter: the wall stands about four times as far out.
+# **Explain.** The bend belongs to the device and its number format; both models have the same, unless the wall comes first. Mistral's four query heads to each key/value head make $K$ a quarter and the wall about four times as far.
 #
 # ## 3. What a reader needs
 #
@@ -380,7 +380,7 @@ for name, (device, bits) in changes.items():
 # Twice the bandwidth halves each step here: every point moves to half the latency and twice the height. Keys and values in half the bits do nearly as much at the wall and nothing for a single user. More arithmetic does nothing, because nothing waited for it; together with more memory it would, and it would shorten the prefill. Narrower weights, at the same width of the
 # activations, are widened before they are multiplied: they save bytes and no arithmetic, so their bend comes at a smaller batch. Whether the answers stay as good is a question for the chapter on quantization.
 #
-# In the figure, press *Keep this curve* with the A10, then change one thing at a time. 4-bit weights: which end of the curve moves more? An A100 instead: which end now? And with the A10, at which context does the bend appear before the memory is full?
+# In the figure, press *Keep this curve* with the A10. Then 4-bit weights: which end of the curve moves more? An A100 instead: which end now? And at which context does the A10 show a bend before its memory is full?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
@@ -441,7 +441,7 @@ Markdown(
 )
 
 # %% [markdown]
-# Now the puzzle. The prompt of a request takes the whole device for a prefill; its answer takes a share of every step of the batch that it is in.
+# Now the puzzle. A prompt takes the whole device for a prefill; an answer takes a share of every step of its batch.
 #
 # **Predict.** A million requests a day on one device: how many milliseconds of the device may one request take? And how long may its answer be, in a batch of 64, if its prompt cost nothing?
 #
@@ -559,7 +559,7 @@ for device in (a10, a100):
     print(f"{device.name:24} {ttft[0]:5.0f} {ttft[1]:7.0f} {ttft[2]:7.0f}")
 
 # %% [markdown]
-# The prefill of any but a short prompt waits for arithmetic, so reading several together saves nothing, and every prompt in front of yours adds its own time. While a device reads a prompt in one pass, nobody gets a token.
+# The prefill of any but a short prompt waits for arithmetic, so reading several together saves nothing: each prompt in front of yours adds its time. While a device reads a prompt in one pass, nobody gets a token.
 #
 # **Predict.** Eight answers are being written by the book's small model; then a prompt of 900 tokens arrives. If it is read in one pass, how many steps' time passes between two tokens of the eight: a few, tens or hundreds? And if it is read 60 tokens at a time, with a step for
 # the eight after each piece? The control has no prompt.
@@ -635,14 +635,14 @@ for piece in (4096, 1024, 256, 64):
 # %% [markdown]
 # **Explain.** Small pieces keep the others' waits short. Too small ones read all the weights for a few tokens: below the critical batch, $125 \cdot 10^{12} / (600 \cdot 10^9) = 208$, a piece takes about as long however few its tokens are. Real servers put the piece and the 16 tokens into *one* pass; here they are two.
 #
-# A server that answers many requests late has throughput and no use. **Goodput** is the highest rate of requests, per GPU, at which a set share of them keeps *both* limits, on TTFT and on TPOT
-# ([Zhong et al. 2024](https://arxiv.org/abs/2401.09670)). Their server, DistServe, raises it by giving prefill and decode devices of their own, so that neither waits for the other.
+# Throughput of answers that come too late is of no use. **Goodput** is the highest rate of requests, per GPU, at which a set share of them keeps *both* limits, on TTFT and on TPOT
+# ([Zhong et al. 2024](https://arxiv.org/abs/2401.09670)). Their DistServe gives prefill and decode devices of their own, so that neither waits for the other.
 #
 # ## 7. Which device, and how many
 #
 # A workload is four numbers: requests per second, tokens of a prompt, tokens of an answer, and a limit on the mean TPOT. While an answer of $n$ tokens is written in a batch of $B$, each of its $B - 1$ companions is replaced by a new
-# one once, on average, and each new one brings a prefill of $p$ seconds. So the mean TPOT is $t(B) + (B - 1)\, p / n$, where $t(B)$ is the step alone. In the time of $n$ steps $B$ requests come and go, each with a prefill, so a device serves
-# $B / (n\, t(B) + B p)$ requests per second: section 5's seconds per request, turned over.
+# one once, on average, and each new one brings a prefill of $p$ seconds. So the mean TPOT is $t(B) + (B - 1)\, p / n$, where $t(B)$ is the step alone. Meanwhile $B$ requests come and go, so a device serves
+# $B / (n\, t(B) + B p)$ per second: section 5's seconds per request, turned over.
 #
 # **Predict.** A million requests a day, prompts of 512 tokens, answers of 256. Which is cheapest if the mean TPOT may be 100 ms: two A10, one A100-40GB, one A100-80GB or one H100? And if it may be 30 ms, does the same device stay ahead?
 
@@ -719,7 +719,7 @@ Markdown(f"""
 #
 # - **They show the plane.** [Pope et al. 2022](https://arxiv.org/abs/2211.05102) plot cost per token against latency for several sizes of PaLM, with batch and number of chips at the points.
 # - **They refill the batch at every step**, so that a waiting request takes the place of a finished one
-#   ([Orca, Yu et al. 2022](https://www.usenix.org/conference/osdi22/presentation/yu)); without that, a batch runs until its longest answer is done, and section 5's full batch is a fiction.
+#   ([Orca, Yu et al. 2022](https://www.usenix.org/conference/osdi22/presentation/yu)); without that, section 5's full batch is a fiction.
 # - **They cut prompts.** vLLM can put pieces of prompts and running answers into one pass; one setting, the tokens of a pass, makes the trade of section 6
 #   ([vLLM](https://docs.vllm.ai/en/stable/configuration/optimization/)).
 #
@@ -747,7 +747,7 @@ Markdown(f"""
 # %% [markdown]
 # ## Exercises
 #
-# **1. The best batch.** Suppose that a provider sells tokens at a fixed price and loses a customer whose TPOT is above 20 ms. For Llama-3-8B on an H100 with 2,000 tokens of context, which batch earns most? And if keys and values are kept in 8 bits? First say without a computer whether memory will be full.
+# **1. The best batch.** Suppose that a provider sells tokens at a fixed price and loses a customer whose TPOT is above 20 ms. For Llama-3-8B on an H100 with 2,000 tokens of context, which batch earns most? And if keys and values are kept in 8 bits? First say without a computer whether memory is full.
 #
 # <details>
 # <summary>Answer</summary>
@@ -786,8 +786,8 @@ Markdown(f"""
 #
 # </details>
 #
-# **3. The bill for GPT-3.** A deck (Li and Li, in the table above) says that 400 instances of GPT-3, each on two machines in Azure with eight A100 40GB, cost 190.6 million dollars a year ([its page](https://bu9gy.github.io/)). Which price of a machine's hour does that imply? At it, what does a million tokens cost,
-# with 1,000 tokens of context, for one user and for as many as fit? (`tp=16` divides the model among 16 devices; a vocabulary that 16 divides is `dataclasses.replace(shape("gpt-3").config, vocab_size=50272)`.)
+# **3. The bill for GPT-3.** A deck (Li and Li, in the table above) says that 400 instances of GPT-3, each on two machines in Azure with eight A100 40GB, cost 190.6 million dollars a year ([its page](https://bu9gy.github.io/)). What does that imply for a machine's hour? And, at that price, for a million tokens
+# with 1,000 tokens of context, of one user and of as many as fit? (`tp=16` divides the model among 16 devices; a vocabulary that 16 divides is `dataclasses.replace(shape("gpt-3").config, vocab_size=50272)`.)
 #
 # <details>
 # <summary>Answer</summary>
@@ -806,7 +806,7 @@ Markdown(f"""
 #     print(f"batch {batch}: {usd:.2f} dollars per million tokens")
 # ```
 #
-# The deck has no price to check the first figure against. A full batch costs some thirty times less per token. The bound takes the link between GPUs of one machine also between the two machines, which is too kind.
+# The deck has no price to check the first figure against. A full batch costs some thirty times less per token, by a bound that is too kind: it takes the link inside a machine also between the two.
 #
 # </details>
 
