@@ -606,7 +606,7 @@ rows = "\n".join(
 apart = max(measured[1] / predicted_s[1], predicted_s[1] / measured[1])
 in_turn = [measured[B] for B in STEPS]
 disturbed = (
-    " More sequences took less time here, or a step less than its own matrices: other programs disturbed this run, so read no more than an order of magnitude from it."
+    " More sequences took less time here, or a step less than its own matrices: other programs disturbed this run, so its factors are rough."
     if in_turn != sorted(in_turn) or any(measured[B] < seconds["matrices", B] for B in STEPS)
     else ""
 )
@@ -665,7 +665,7 @@ bound on tokens per second hardly rises any more.
 #
 # $$\frac{2 B}{\text{bits} / 8} = \text{ridge} \quad\Rightarrow\quad B^* = \text{ridge} \cdot \frac{\text{bits}}{16}$$
 #
-# $B^*$ is the *critical batch*, the corner in rows. In 16 bits it is the ridge itself: the two FLOPs of a weight and its two bytes cancel. Rows in and out are left out.
+# $B^*$ is the *critical batch*, the corner in rows. In 16 bits it is the ridge itself: the two FLOPs of a weight and its two bytes cancel. Rows in and out are left out; with them, and with attention, a whole step turns later (section 6).
 
 # %%
 CARDS = ("v100-16gb", "a10g", "a100-40gb", "a100-80gb", "h100", "pi-5")
@@ -734,7 +734,7 @@ for name in ("llama-2-7b", "llama-3-8b"):
 
 # %%
 names = ("llama-2-7b", "llama-3-8b")
-print("           most time is arithmetic from   sequences that fit")
+print("           most time is arithmetic from   sequences that fit at most")
 print("context    llama-2-7b   llama-3-8b      llama-2-7b   llama-3-8b")
 for context in (128, 512, 2048):
     line = f"{context:7}"
