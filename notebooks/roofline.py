@@ -494,9 +494,9 @@ Markdown(f"""
 | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-**Explain.** With weights from memory one row takes {more[1]:.1f} times as long, 4 rows {more[4]:.1f}, 16 rows {more[16]:.1f} and 256 rows {more[256]:.1f} times. Two equal runs of them differed by factors of {spread[1]:.2f}, {spread[4]:.2f}, {spread[16]:.2f} and {spread[256]:.2f}.
+**Explain.** With weights from memory one row takes {more[1]:.1f} times as long, 4 rows {more[4]:.1f}, 16 rows {more[16]:.1f} and 256 rows {more[256]:.1f} times. Two equal runs from the cache differed by factors of {spread[1]:.2f}, {spread[4]:.2f}, {spread[16]:.2f} and {spread[256]:.2f}.
 {found} {kernel4} the program that does a product inside the library. It has work of its own, for example *packing*, copying blocks of the weights into the order in which it will
-read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)). A profiler could tell; this experiment cannot.
+read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)). Whether that is it, a profiler could tell; this experiment cannot.
 
 {tk.measure.caption()}
 """)
