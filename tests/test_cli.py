@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import teachkit as tk
-from teachkit import cli
+from conftest import unchecked
+from teachkit import bench, cli, cost, shapes
 
 FOLDER = tk.weights.find("bundled")
 
@@ -136,7 +137,9 @@ def test_output_that_cannot_show_every_character(monkeypatch):
     assert pipe.buffer.getvalue().startswith(b"# ??")
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["generate"], ["info", "--dtype", "int3"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["generate"], ["info", "--dtype", "int3"], ["estimate", "gpt-2"]]
+)
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -144,7 +147,9 @@ def test_usage_errors_exit_with_2(arguments, capsys):
     assert "usage: teachkit" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["info", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["generate", "--help"], ["info", "--help"], ["estimate", "--help"]]
+)
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -165,3 +170,126 @@ def test_installed_program(tmp_path):
     )
     assert ran.stdout.startswith("def ")
     assert ran.stderr == ""
+
+
+# --- estimate ------------------------------------------------------------------------------------------
+
+ON_A100 = ["--device", "a100-80gb", "--context", "2048"]
+
+
+def test_estimate(capsys):
+    assert cli.main(["estimate", "llama-2-7b", *ON_A100, "--batch", "8"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("llama-2-7b on NVIDIA A100 SXM4 80GB\n")
+    assert re.search(r"^weights +13\.477 +12\.551$", out, re.M)
+    assert re.search(r"^total .* memory$", out, re.M)
+
+
+def test_estimate_json_takes_every_argument(capsys):
+    options = ["--batch", "3", "--prompt", "100", "--tp", "2"]
+    options += ["--weight-bits", "4.5", "--act-bits", "16", "--kv-bits", "8"]
+    assert cli.main(["estimate", "Llama-2-7B", *ON_A100, *options, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    asked = {"batch": 3, "prompt": 100, "context": 2048, "tp": 2}
+    asked |= {"weight_bits": 4.5, "act_bits": 16, "kv_bits": 8}
+    assert asked.items() <= data.items()
+    step = cost.decode_step(shapes.shape("llama-2-7b").config, 3, 2048, tp=2, weight_bits=4.5, kv_bits=8)
+    assert data["decode"]["flops"] == step.flops
+    assert data["prefill"]["tokens"] == 300
+
+
+def test_estimate_takes_the_bundled_model_and_the_path_of_a_config(capsys):
+    for name in ("bundled", str(FOLDER), str(FOLDER / "config.json")):
+        assert cli.main(["estimate", name, "--device", "l4", "--context", "99", "--json"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert shown[0]["parameters"] == shown[1]["parameters"] == shown[2]["parameters"]
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".SVG", b"<?xml")])
+def test_estimate_plot(suffix, begins, tmp_path, capsys):
+    path = tmp_path / f"parts{suffix}"
+    assert cli.main(["estimate", "gpt-3", *ON_A100, "--tp", "8", "--plot", str(path)]) == 0
+    assert path.read_bytes().startswith(begins)
+    assert "gpt-3 on 8 x" in capsys.readouterr().out
+
+
+def test_estimate_here_measures_this_machine(monkeypatch, capsys):
+    """Small and fast: the measurement itself is tested in test_bench.py."""
+    asked = []
+
+    def quickly(kind):
+        asked.append(kind)
+        rates = {"fp32": 2e11, "fp16": 1e9, "bf16": 4e11}
+        return bench.Machine("a machine", 3e10, rates, overhead_s=2e-6, results=())
+
+    monkeypatch.setattr(bench, "this_machine", quickly)
+    assert cli.main(["estimate", "bundled", "--device", "here", "--context", "99", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"teachkit: measuring this machine ({asked[0]})")
+    data = json.loads(shown.out)
+    assert data["device"] == "a machine"
+    assert data["peaks"] == {
+        "source": "measured on this machine",
+        "bytes_per_s": 3e10,
+        "flops_per_s": {"bf16": 4e11},  # of the two 16-bit formats, the faster
+        "link_bytes_per_s": None,
+    }
+    assert data["memory"]["device_bytes"] == bench.memory_bytes(asked[0])
+    assert data["notes"] == ["an operation takes 2 us here however small it is: not counted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lama-2-7b", *ON_A100], "got 'lama-2-7b'; or 'bundled', a folder"),
+        (["llama-2-7b", "--device", "a100", "--context", "9"], "got 'a100'; nearest: a100-40gb, a100-80gb"),
+        (["llama-2-7b", *ON_A100, "--batch", "99"], "what fits: --batch 67, or --tp 2"),
+        (["llama-2-7b", *ON_A100, "--batch", "-1"], "batch: expected a whole number from 1"),
+        (["llama-2-7b", *ON_A100, "--weight-bits", "nan"], "weight_bits: expected more than 0"),
+        (["llama-2-7b", *ON_A100, "--weight-bits", "inf"], "weight_bits: expected more than 0"),
+        (["llama-2-7b", *ON_A100, "--act-bits", "64"], "no published rate for 64-bit operands"),
+        (["llama-2-7b", "--device", "m2", "--context", "9", "--tp", "2"], "no published link"),
+        (["llama-2-7b", *ON_A100, "--plot", "parts.pdf"], "plot: expected a file name that ends in .png"),
+        (["llama-2-7b", *ON_A100, "--plot", "no/such/folder/parts.png"], "No such file or directory"),
+    ],
+)
+def test_bad_estimate_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert cli.main(["estimate", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("teachkit: ")
+    assert message in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 0},
+        {"hidden_size": -48},
+        {"head_dim": -12},
+        {"num_hidden_layers": "2"},
+        {"num_key_value_heads": 3},
+        {"rope_scaling": 5},
+        {"model_type": "bert"},
+        {"max_position_embeddings": None},
+    ],
+    ids=str,
+)
+def test_estimate_of_a_config_that_cannot_be(changes, tmp_path, capsys):
+    raw = {"model_type": "llama", "vocab_size": 100, "hidden_size": 48, "num_hidden_layers": 2}
+    raw |= {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}
+    path = tmp_path / "config.json"
+    for change, code in (({}, 0), (changes, 2)):
+        path.write_text(json.dumps(raw | change), encoding="utf-8")
+        with unchecked():
+            assert cli.main(["estimate", str(path), "--device", "l4", "--context", "9"]) == code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_estimate_without_matplotlib_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert (
+        cli.main(["estimate", "bundled", *ON_A100[:2], "--context", "9", "--plot", str(tmp_path / "p.png")])
+        == 2
+    )
+    assert "plot: needs matplotlib" in capsys.readouterr().err

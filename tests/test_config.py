@@ -160,6 +160,9 @@ def test_config_is_frozen():
         ),
         ({"d_model": "256"}, "d_model: expected a positive integer, got '256'"),
         ({"context": 2048.0}, "context: expected a positive integer, got 2048.0"),
+        ({"n_layers": "2"}, "n_layers: expected a positive integer, got '2'"),
+        ({"head_dim": -14}, "head_dim: expected a positive integer, got -14"),
+        ({"head_dim": "14"}, "head_dim: expected a positive integer, got '14'"),
         ({"n_heads": -1}, "n_heads: expected a positive integer, got -1"),
         ({"n_kv_heads": 4}, r"n_kv_heads: expected a divisor of n_heads \(15\), got 4"),
         ({"head_dim": 0}, r"d_model: expected a multiple of n_heads \(15\), got 37; or give head_dim"),
@@ -213,10 +216,16 @@ def test_rope_scaling_factors_in_the_wrong_order():
             "rope low_freq_factor: expected with rope_type 'llama3', not found",
         ),
         ({"partial_rotary_factor": 0.5}, r"partial_rotary_factor: expected 1\.0"),
+        (
+            {"rope_scaling": 5},
+            r"config\.json: a value of a type that cannot be .*'int' object is not iterable",
+        ),
+        ({"hidden_act": ["silu"]}, r"config\.json: a value of a type that cannot be .*unhashable"),
+        ({"model_type": ["llama"]}, r"model_type: expected one of .*; got \['llama'\]"),
     ],
 )
 def test_llama_configs_that_cannot_be_honoured(changes: dict[str, Any], message: str):
-    with pytest.raises(ConfigError, match=message):
+    with unchecked(), pytest.raises(ConfigError, match=message):
         ModelConfig.from_hugging_face(LLAMA | changes)
 
 
@@ -295,6 +304,7 @@ def test_config_file_that_is_damaged(tmp_path: Path, text: str, message: str):
 def test_config_file_is_read(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
     assert ModelConfig.from_folder(tmp_path) == ModelConfig.from_hugging_face(LLAMA)
+    assert ModelConfig.from_folder(tmp_path / "config.json") == ModelConfig.from_hugging_face(LLAMA)
 
 
 def test_config_knows_nothing_of_torch():

@@ -1,4 +1,4 @@
-"""The command line: ``teachkit generate`` and ``teachkit info``."""
+"""The command line: ``teachkit generate``, ``teachkit info`` and ``teachkit estimate``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import io
 import json
 import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from teachkit import bench
 from teachkit.config import ModelConfig
 from teachkit.decode import Generation, generate
+from teachkit.estimate import Estimate, Phase, estimate, find_config
+from teachkit.hardware import Device
+from teachkit.hardware import device as published
 from teachkit.model import Decoder
+from teachkit.report import as_data, as_text
 from teachkit.sampling import greedy, sampler
 from teachkit.weights import load
 
@@ -21,21 +27,25 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Exit code 0: done, 1: the input was at fault (the message says how), 2: usage."""
+    """Run one command. Exit code 0: done, 1: the input was at fault (the message says how), 2: usage.
+
+    All that `estimate` is given stands in its arguments, so a fault in it is one of usage: 2.
+    """
     args = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model may write what a narrow encoding cannot
     try:
         return int(args.run(args))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         print("teachkit:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
+        return int(args.fault)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="teachkit", description="LLM inference in small files, on real weights."
     )
+    parser.set_defaults(fault=1)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--model", default="bundled", help="'bundled', a folder, or org/name on the hub")
@@ -55,7 +65,38 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", parents=[shared], help="config, parameters, bytes, KV bytes per token")
     info.set_defaults(run=_info)
+    _add_estimate(commands)
     return parser
+
+
+def _add_estimate(commands: Any) -> None:
+    guess = commands.add_parser(
+        "estimate", help="memory, time and price of serving a model, from its config and a data sheet"
+    )
+    guess.add_argument(
+        "model",
+        metavar="MODEL-OR-CONFIG",
+        help="a published name such as llama-2-7b, 'bundled', a folder with a config.json, or its path",
+    )
+    guess.add_argument(
+        "--device",
+        required=True,
+        help="a published name such as a100-80gb, or 'here': this machine, measured for some seconds",
+    )
+    guess.add_argument("--batch", type=int, default=1, help="sequences at a time (default 1)")
+    guess.add_argument("--context", type=int, required=True, help="tokens of each sequence")
+    guess.add_argument("--prompt", type=int, help="tokens of each that prefill reads (default: the context)")
+    for what, name in (("weight", "weights"), ("act", "activations"), ("kv", "keys and values")):
+        guess.add_argument(f"--{what}-bits", type=_number, default=16, help=f"of the {name} (default 16)")
+    guess.add_argument("--tp", type=int, default=1, help="devices that share each matrix (default 1)")
+    guess.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    guess.add_argument("--plot", metavar="FILE", help="also draw the parts, as PNG or SVG")
+    guess.set_defaults(run=_estimate, fault=2)
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _load(args: argparse.Namespace) -> Decoder:
@@ -133,6 +174,54 @@ def _info(args: argparse.Namespace) -> int:
         for name, value in facts.items():
             print(f"{name:26}{value:,}" if isinstance(value, int) else f"{name:26}{value}")
     return 0
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    if args.plot is not None:
+        from teachkit.figures.step_parts import require_format  # figures know no models, only this knows both
+
+        require_format(args.plot)
+    config = find_config(args.model)
+    device, notes = (published(args.device), ()) if args.device != "here" else _here()
+    sizes = {name: getattr(args, name) for name in ("batch", "context", "prompt", "tp")}
+    bits = {name: getattr(args, name) for name in ("weight_bits", "act_bits", "kv_bits")}
+    found = estimate(args.model, config, device, **sizes, **bits)
+    found = replace(found, notes=found.notes + notes)
+    shown = json.dumps(as_data(found), allow_nan=False) if args.json else as_text(found)
+    if args.plot is not None:
+        _plot(found, args.plot)
+    print(shown)
+    return 0
+
+
+def _here() -> tuple[Device, tuple[str, ...]]:
+    """This machine as a device, and what to say of it. One 16-bit format is left: the faster."""
+    kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    print(f"teachkit: measuring this machine ({kind}), some seconds", file=sys.stderr)
+    machine = bench.this_machine(kind)
+    device = machine.device(bench.memory_bytes(kind))
+    rates = dict(device.flops)
+    if {"fp16", "bf16"} <= set(rates):
+        del rates[min("fp16", "bf16", key=lambda name: rates[name])]
+    said = f"an operation takes {machine.overhead_s * 1e6:.2g} us here however small it is: not counted"
+    return replace(device, flops=rates), (said,)
+
+
+def _plot(found: Estimate, path: str) -> None:
+    from teachkit.figures.step_parts import save_step_parts
+
+    def parts(phase: Phase) -> list[tuple[str, float, str]]:
+        return [(part.name, part.seconds, part.side) for part in phase.bound.parts]
+
+    steps = {
+        f"Prefill of {found.batch:,} x {found.prompt:,} tokens": parts(found.prefill),
+        f"Decode step of {found.batch:,} sequences at {found.context:,} tokens": parts(found.decode),
+    }
+    try:
+        several = f"{found.tp} x " if found.tp > 1 else ""
+        save_step_parts(path, f"{found.name} on {several}{found.device.name}: time at least", steps)
+    except ImportError as error:
+        raise ValueError(f"plot: needs matplotlib ({error}); pip install matplotlib") from error
 
 
 if __name__ == "__main__":

@@ -85,13 +85,13 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, derived in (("n_kv_heads", self.n_heads), ("windows", (None,) * self.n_layers)):
-            if not getattr(self, name):
-                object.__setattr__(self, name, derived)
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"):
+        object.__setattr__(self, "n_kv_heads", self.n_kv_heads or self.n_heads)
+        sizes = ["vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff", "context"]
+        for name in sizes + (["head_dim"] if self.head_dim else []):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name}: expected a positive integer, got {value!r}")
+        object.__setattr__(self, "windows", self.windows or (None,) * self.n_layers)
         if not self.head_dim:
             if self.d_model % self.n_heads:
                 raise ConfigError(
@@ -123,11 +123,14 @@ class ModelConfig:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> ModelConfig:
-        """Read ``config.json`` in ``folder``. Raises FileNotFoundError, ConfigError."""
-        path = Path(folder) / "config.json"
+        """Read ``config.json`` in ``folder``, or ``folder`` itself if it is a file.
+
+        Raises  FileNotFoundError, ConfigError
+        """
+        path = Path(folder) if Path(folder).is_file() else Path(folder) / "config.json"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not JSON ({error})") from error
         if not isinstance(raw, dict):
             raise ConfigError(f"{path}: expected a JSON object, got {type(raw).__name__}")
@@ -137,13 +140,14 @@ class ModelConfig:
     def from_hugging_face(cls, raw: dict[str, Any]) -> ModelConfig:
         """Translate a Hugging Face config; a key whose value we cannot honour is an error, not a shrug."""
         family = raw.get("model_type")
-        if family not in _READERS:
+        if not isinstance(family, str) or family not in _READERS:
             raise ConfigError(f"model_type: expected one of {', '.join(sorted(_READERS))}; got {family!r}")
         if raw.get("quantization_config"):
-            raise ConfigError(
-                "quantization_config: expected plain fp32, fp16 or bf16 weights; got a quantized one"
-            )
-        return cls(family=family, **_READERS[family](raw))
+            raise ConfigError("quantization_config: expected plain fp32, fp16 or bf16 weights, got others")
+        try:
+            return cls(family=family, **_READERS[family](raw))
+        except TypeError as error:  # a string where a number belongs, a number where a list does
+            raise ConfigError(f"config.json: a value of a type that cannot be ({error})") from error
 
 
 def _required(raw: dict[str, Any], key: str) -> Any:
@@ -195,10 +199,8 @@ def _rope(raw: dict[str, Any]) -> dict[str, Any]:
                 high_freq_factor=float(rope["high_freq_factor"]),
                 original_context=int(rope["original_max_position_embeddings"]),
             )
-        except KeyError as missing:
-            raise ConfigError(
-                f"rope {missing.args[0]}: expected with rope_type 'llama3', not found"
-            ) from None
+        except KeyError as key:
+            raise ConfigError(f"rope {key.args[0]}: expected with rope_type 'llama3', not found") from None
     return {"rope_theta": float(theta), "rope_scaling": scaling}
 
 

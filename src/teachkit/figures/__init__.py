@@ -5,8 +5,11 @@
     figures.attention_explorer(tokens, attention)  # tokens: S strings; attention (L, H, S, S)
     figures.decode_steps(tokens, n_prompt, shape)  # each step with and without a cache
     figures.kv_memory(model, device, context)      # a cache beside weights and memory
+    figures.latency_plane(models, devices, predict, reading_ms=180)  # time per token, tokens/s
     figures.logit_lens(tokens, pieces, probs)      # what a model would say after each layer
     figures.next_token(prompts, logits, names)     # under temperature, top-k and top-p
+    figures.roofline(devices, models)              # the parts of a step under a device's roofs
+    figures.step_breakdown(models, devices, predict)  # the parts of a decode step, stacked
     figures.static(draw, alt="...")                # draw() returns a matplotlib Figure
     figures.show(name, data, alt="...")            # any figures/<name>.js
     figures.live(draw, twin, n=(1, 9))             # draw(n) runs in the kernel
@@ -27,10 +30,13 @@ from teachkit.figures.attention_explorer import attention_explorer, visible
 from teachkit.figures.decode_steps import DecodeShape, decode_steps
 from teachkit.figures.html import Figure, show, static
 from teachkit.figures.kv_memory import kv_memory
+from teachkit.figures.latency_plane import latency_plane
 from teachkit.figures.live import Live, live
 from teachkit.figures.logit_lens import logit_lens
 from teachkit.figures.next_token import next_token
 from teachkit.figures.plots import PALETTE, colours, style, use_style
+from teachkit.figures.roofline import roofline
+from teachkit.figures.step_breakdown import step_breakdown
 
 __all__ = [
     "PALETTE",
@@ -41,11 +47,14 @@ __all__ = [
     "colours",
     "decode_steps",
     "kv_memory",
+    "latency_plane",
     "live",
     "logit_lens",
     "next_token",
+    "roofline",
     "show",
     "static",
+    "step_breakdown",
     "style",
     "use_style",
     "visible",
