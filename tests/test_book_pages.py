@@ -390,12 +390,13 @@ def test_pages_name_the_versions_of_python_and_the_targets_that_there_are():
 
 # Sources
 
+PAGES = sorted((BOOK / "_ext").glob("claims_*.py"))  # texts that pages show
 ARXIV = re.compile(r"arxiv(?:\.org/abs/|:)(\d{4}\.\d{4,5})", re.I)
 
 
 def test_bibliography_has_every_paper_that_is_named():
     known = set(ARXIV.findall((BOOK / "references.bib").read_text(encoding="utf-8")))
-    places = [*MODULES.values(), *(ROOT / "notebooks").glob("*.py"), *BOOK.glob("*.md")]
+    places = [*MODULES.values(), *(ROOT / "notebooks").glob("*.py"), *BOOK.glob("*.md"), *PAGES]
     missing = {
         path.name: sorted(lost)
         for path in places
@@ -407,7 +408,7 @@ def test_bibliography_has_every_paper_that_is_named():
 def test_every_entry_of_the_bibliography_is_cited_or_linked():
     text = (BOOK / "references.bib").read_text(encoding="utf-8")
     places = [*(ROOT / "src").rglob("*.py"), *(ROOT / "notebooks").glob("*.py"), *BOOK.glob("*.md")]
-    places += [*(ROOT / "src").rglob("*.md"), *(ROOT / "benchmarks").glob("*.py")]
+    places += [*(ROOT / "src").rglob("*.md"), *(ROOT / "benchmarks").glob("*.py"), *PAGES]
     named = "\n".join(path.read_text(encoding="utf-8") for path in places)
     for entry in re.split(r"^(?=@)", text, flags=re.M)[1:]:
         key = re.match(r"@\w+\{([^,]+),", entry)[1]
