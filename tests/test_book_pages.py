@@ -209,6 +209,14 @@ def test_built_reference_has_every_public_name(page):
         assert {name.replace(".", "-") for name in public} <= ids, dotted
 
 
+@pytest.mark.slow
+def test_built_claims_lead_to_sections_that_are_there(page):
+    found = re.findall(r'href="\.\./notebooks/(\w+)\.html#([\w-]+)"', page("book/claims"))
+    assert {stem for stem, _ in found} > {"kv_cache", "roofline", "cost_model", "latency_throughput"}
+    for stem, section in set(found):
+        assert f'<section id="{section}"' in page(f"notebooks/{stem}"), f"{stem}#{section}"
+
+
 def is_public(node):
     return isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import claims_links
+import nbformat
 import pytest
 import yaml
 
@@ -21,7 +23,7 @@ import book_claims
 import claims_data
 import claims_llm_analysis as tables
 import test_llm_analysis
-from claims_data import CLAIMS, OPEN, PART, RIGHT, ROUNDED, SOURCES, VERDICTS, WRONG
+from claims_data import CLAIMS, OPEN, PART, RIGHT, ROUNDED, SOURCES, TO_COME, VERDICTS, WRONG
 from teachkit import cost, llm_analysis, roofline
 from teachkit.hardware import DEVICES
 from teachkit.shapes import SHAPES, shape
@@ -73,14 +75,33 @@ def test_verdict_is_that_of_the_numbers(claim):
     assert allowed[claim.verdict], f"{claim.verdict}, but theirs is {claim.factor:.3f} times ours"
 
 
-@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.taught], ids=lambda claim: claim.id)
-def test_section_that_teaches_it_exists(claim):
-    stem, _, section = claim.taught.partition(" ")
-    lesson = ROOT / "notebooks" / f"{stem}.py"
-    if not lesson.is_file():
-        pytest.skip(f"no lesson {stem} yet")
-    if section:
-        assert f"\n# ## {section}. " in lesson.read_text(encoding="utf-8")
+PLACES = [(claim.id, *place) for claim in CLAIMS for place in claim.places]
+
+
+@pytest.mark.parametrize(("stem", "section"), [p[1:] for p in PLACES], ids=[f"{p[0]} {p[1]}" for p in PLACES])
+def test_section_that_teaches_it_exists(stem, section):
+    lesson = ROOT / "notebooks" / f"{stem}.ipynb"
+    if stem in TO_COME:
+        waiting = sum(stem == other for _, other, _ in PLACES)
+        pytest.skip(f"no lesson {stem} yet; claims that wait for it: {waiting}")
+    title = claims_links.heading(lesson, section)
+    assert f"\n# ## {title}\n" in lesson.with_suffix(".py").read_text(encoding="utf-8")
+
+
+def test_lessons_to_come_are_those_that_claims_wait_for():
+    """A lesson that is there must not be called one to come, nor the other way round."""
+    there = {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+    assert {stem for _, stem, _ in PLACES} - there == set(TO_COME)
+    assert all(section for _, stem, section in PLACES if stem in there), "name the section"
+
+
+@pytest.mark.parametrize("section", ["99", "exercises"])
+def test_a_section_that_is_not_there_is_an_error(tmp_path, section):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# One\n\n## 9. Nine\n")])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    assert claims_links.heading(tmp_path / "one.ipynb", "9") == "9. Nine"
+    with pytest.raises(ValueError, match=f"no section '{section}'"):
+        claims_links.heading(tmp_path / "one.ipynb", section)
 
 
 # --- every input counts
@@ -293,9 +314,10 @@ def test_every_function_is_held_against_something(claim):
     assert claim.id in by_hand or any(claim.id == one for one, _ in EXPECTED)
 
 
-@pytest.mark.parametrize("module", [claims_data, book_claims])
+@pytest.mark.parametrize("module", [claims_data, claims_links, book_claims])
 def test_examples_in_docstrings(module):
-    assert doctest.testmod(module).failed == 0
+    done = doctest.testmod(module)
+    assert (done.failed, done.attempted > 0) == (0, True)
 
 
 def test_values_that_have_relations_instead():
@@ -382,6 +404,37 @@ def test_reasons_hold():
     assert step["attention scores"].side == step["head"].side == "memory"
 
 
+def test_the_seven_differences_say_what_the_counts_say():
+    """Against arithmetic by hand."""
+    found = tables.differences()
+    assert len(found) == 7
+    mlp, cache, head, norms, scores, sequences, heading = found
+
+    def said(text):
+        return [float(n) for n in re.findall(r"[+-]\d+\.\d+(?= ms)", text.replace("−", "-"))]
+
+    matrix_ms = 32000 * 4096 * 2 / 2039e9 * 1e3  # the embedding, or the head
+    cached_ms = 2 * 32 * 4096 * 544 * 2 / 2039e9 * 1e3  # keys and values of 544 tokens, once
+    assert "8.06 h²" in mlp
+    assert said(mlp)[0] == pytest.approx(32 * (8 * 4096 - 3 * 11008) * 4096 * 2 / 2039e9 * 1e3, rel=0.1)
+    assert said(cache) == pytest.approx([cached_ms], rel=0.01)
+    assert said(head)[:2] == pytest.approx([-matrix_ms, matrix_ms], rel=0.01)
+    assert "32 bits" in norms
+    assert f"{4 * 32 * 4096 / 1e6:.1f} MFLOP" in scores
+    assert f"takes {4 * 32 * 4096 * 544 / 1e6:.0f}" in scores
+    assert "8.192 billion" in sequences
+    assert "0.06 % of 1.0 and 0.53 % of 1.4 trillion" in sequences
+    assert "31.89 ms" in heading
+    assert "44.47 ms" in heading
+
+
+def test_the_summary_of_the_times():
+    off = [100 * (c.milliseconds(profile=False) / c.published - 1) for c in tables.cells()]
+    text = tables.summary()
+    assert "Of 56 times the profile gives 56 as printed" in text
+    assert f"{min(off):+.1f} and {max(off):+.1f} %".replace("-", "−") in text
+
+
 # --- the page
 
 
@@ -423,6 +476,9 @@ def page(tmp_path_factory):
 def test_page_has_every_claim_and_every_cell(page):
     text = page.read_text(encoding="utf-8")
     assert re.findall(r'<tr class="[^"]*\bclaim-[^"]*" id="([\w-]+)"', text) == [c.id for c in CLAIMS]
+    alone, coming = (sum(1 for c in CLAIMS if bool(c.places) == there) for there in (False, True))
+    assert text.count(claims_links.ALONE) == alone
+    assert len(re.findall(r"<p[^>]*>To come: a chapter on ", text)) == coming, "a book without lessons"
     for cell in itertools.islice(tables.cells(), 0, None, 7):
         assert f"<p>{cell.published:.2f}</p>" in text
     assert text.count("claims.js") == text.count("claims.css") == 1
@@ -484,6 +540,7 @@ def test_phone_reads_without_moving_sideways(page, browser, scheme):  # noqa: F8
     context = browser.new_context(viewport={"width": 360, "height": 800}, color_scheme=scheme)
     view = context.new_page()
     view.goto(page.as_uri())
+    view.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert view.evaluate("document.documentElement.scrollWidth") <= 360
     wide = "[...document.querySelectorAll('.claims-table')].filter(wider)"
     wider = "const wider = (table) => table.scrollWidth > table.parentNode.clientWidth + 1;"

@@ -4,7 +4,8 @@
   which claims.js brings to life; without it the whole table shows;
 - the directive `llm-analysis-times`: the published times of claims_llm_analysis, and its GPU-hours with the
   argument `hours`;
-- the directive `llm-analysis-parts MODEL PHASE`: one step, part by part, theirs and ours, and why.
+- the directive `llm-analysis-parts MODEL PHASE`: one step, part by part, theirs and ours, and why;
+- the directives `llm-analysis-summary` and `llm-analysis-differences`: how near they come, and what differs.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
+import claims_links as links
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import claims_llm_analysis as tables
-from book_lessons import lessons, link_to
+from book_lessons import lessons
 from claims_data import CLAIMS, SOURCES, VERDICTS, Claim, Value
 
 HERE = Path(__file__).parent
@@ -74,7 +76,8 @@ class ClaimsDirective(SphinxDirective):
 
     def depends(self) -> None:
         toc = Path(self.env.app.confdir) / "_toc.yml"
-        for path in [*HERE.glob("*claims*.py"), *([toc] if toc.is_file() else [])]:
+        notebooks = [lesson.path for lesson in lessons(self.env.app)]
+        for path in [*HERE.glob("*claims*.py"), *notebooks, *([toc] if toc.is_file() else [])]:
             self.env.note_dependency(str(path))
 
     def inline(self, text: str) -> list[nodes.Node]:
@@ -101,33 +104,27 @@ class Claims(ClaimsDirective):
         made = table(
             self.header, [26, 16, 24, 34], [[self.row(claim) for claim in CLAIMS]], "claims", "claims-cards"
         )
-        return [nodes.raw("", FILTER.format(options=options), format="html"), made]
+        verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+        summary = f"{len(CLAIMS)} claims: {verdicts}. {links.counted(self.env.app, CLAIMS)}"
+        form = nodes.raw("", FILTER.format(options=options), format="html")
+        return [nodes.paragraph("", summary), form, made]
 
     def row(self, claim: Claim) -> nodes.row:
         ours, why = claim.texts()
         name = nodes.reference("", claim.id, refuri=f"#{claim.id}", internal=True)
         details = [self.line(text, small=True) for text in (claim.formula, input_words(claim)) if text]
         verdict = nodes.strong("", claim.verdict, classes=["claims-verdict"])
-        lesson = self.lesson(claim.taught)
+        lesson = links.taught(self.env.app, self.env.docname, claim.places)
         cells = [
             [self.line(claim.says), self.line(name, " · ", SOURCES[claim.source], small=True)],
             [self.line(claim.printed)],
             [self.line(ours), *details],
-            [self.line(verdict), self.line(why), *([self.line(lesson, small=True)] if lesson else [])],
+            [self.line(verdict), self.line(why), self.line(*lesson, small=True)],
         ]
         made = row(cells, labels=(None, *self.header[1:3], None))
         made["ids"] = [claim.id]
         made["classes"] = [css_class(claim.verdict)]
         return made
-
-    def lesson(self, taught: str) -> nodes.Node | None:
-        """A link to where the claim is taught; None while the book has no such lesson."""
-        stem, _, section = taught.partition(" ")
-        for lesson in lessons(self.env.app):
-            if lesson.about["stem"] == stem:
-                text = f"chapter {lesson.number}" + (f", section {section}" if section else "")
-                return link_to(lesson, self.env.docname, text)
-        return None
 
 
 class Times(ClaimsDirective):
@@ -142,17 +139,19 @@ class Times(ClaimsDirective):
     def milliseconds(self) -> nodes.table:
         groups = []
         for model, found in groupby(tables.cells(), key=lambda cell: cell.model):
-            groups.append([row([[self.line(nodes.strong("", tables.NAMES[model]))], [], [], []])])
+            groups.append([row([[self.line(nodes.strong("", tables.NAMES[model]))], [], [], [], []])])
             groups[-1] += [
                 self.figures(
                     setting(cell),
                     f"{cell.published:.2f}",
                     f"{cell.milliseconds(profile=True):.2f}",
                     f"{cell.milliseconds(profile=False):.2f}",
+                    f"{cell.off(profile=False):+.1f}".replace("-", "−"),
                 )
                 for cell in found
             ]
-        return table(("ms", "published", "profile", "ours"), [40, 20, 20, 20], groups, "claims-figures")
+        header = ("ms", "published", "profile", "ours", "ours, %")
+        return table(header, [36, 16, 16, 16, 16], groups, "claims-figures")
 
     def hours(self) -> nodes.table:
         header, rows = ("A100-hours", "LLaMA paper", "published", "profile", "ours"), []
@@ -205,6 +204,25 @@ class Parts(ClaimsDirective):
         return [table(header, [24, 12, 12, 52], [rows], "claims-parts", "claims-cards")]
 
 
+class Summary(ClaimsDirective):
+    """How near the profile and our counts come to the published times, and where a lesson derives them."""
+
+    def run(self) -> list[nodes.Node]:
+        self.depends()
+        place, lead = [("cost_model", "4")], " Taken apart, step by step, in "
+        lesson = links.taught(self.env.app, self.env.docname, place, lead)
+        return [self.line(tables.summary(), *lesson, ".")]
+
+
+class Differences(ClaimsDirective):
+    """The tool's seven departures, each with what it does."""
+
+    def run(self) -> list[nodes.Node]:
+        self.depends()
+        items = [nodes.list_item("", self.line(text)) for text in tables.differences()]
+        return [nodes.enumerated_list("", *items, enumtype="arabic", prefix="", suffix=".")]
+
+
 def table(
     header: tuple[str, ...], widths: list[int], bodies: list[list[nodes.row]], *names: str
 ) -> nodes.table:
@@ -236,5 +254,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims", Claims)
     app.add_directive("llm-analysis-times", Times)
     app.add_directive("llm-analysis-parts", Parts)
+    app.add_directive("llm-analysis-summary", Summary)
+    app.add_directive("llm-analysis-differences", Differences)
     app.connect("html-page-context", add_assets)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -24,7 +24,7 @@ RIGHT, ROUNDED, PART, WRONG, OPEN = (
 VERDICTS = (RIGHT, ROUNDED, PART, WRONG, OPEN)
 
 _TALK = "https://www.youtube.com/watch?v=mYRqvB1_gRk"
-_EXAMPLES = "https://github.com/cli99/llm-analysis/tree/main/examples/llama"
+_EXAMPLES = "https://github.com/cli99/llm-analysis/blob/1c80683be2920414fe582ad6579857bcf22c2f12/examples/llama/README.md"
 SOURCES = {  # the page says more of the first four
     "eecs": "Liu, *LLM-Systems Basics*",
     "talk": f"Lacroix, [*Latency/Throughput & Cost Space*]({_TALK})",
@@ -38,6 +38,16 @@ SOURCES = {  # the page says more of the first four
     "keep": "[*Keep the Cost Down*](https://arxiv.org/abs/2407.18003), abstract",
     "list": "*Model Serving: Efficiency Inference*",
 }
+
+# Lessons that claims wait for, by stem, and what they will be about.
+TO_COME = {
+    "gqa": "grouped queries",
+    "quantization": "quantization",
+    "paged_cache": "the paged cache",
+    "continuous_batching": "continuous batching",
+}
+# Sections without a number.
+HEADINGS = {"claims": "What the sources claim, checked", "exercises": "Exercises"}
 
 Value = int | float | str | tuple[float, ...]
 
@@ -56,7 +66,8 @@ class Claim:
     unit       of the first result
     published  the source's value in that unit, where it is one number
     ours       how our value is shown, a template; by default the first result and its unit
-    taught     stem of a lesson, and the number of its section where there is one: "kv_cache 4"
+    taught     where the book checks it, or teaches how our value is computed: lessons by stem and section,
+               as "generation claims, latency_throughput 3"; "" where this page alone treats it
     """
 
     id: str
@@ -80,6 +91,12 @@ class Claim:
         return self.compute(**{**self.inputs, **changed})
 
     @property
+    def places(self) -> list[tuple[str, str]]:
+        """(stem of a lesson, its section or "") of `taught`."""
+        split = (one.partition(" ") for one in self.taught.split(", ") if one)
+        return [(stem, section) for stem, _, section in split]
+
+    @property
     def factor(self) -> float | None:
         """The source's value over ours; None where there is no such pair."""
         return None if self.published is None else self.published / next(iter(self.results().values()))
@@ -93,12 +110,12 @@ class Claim:
         shown = (
             self.ours.format(**names) if self.ours else f"{number(next(iter(results.values())))} {self.unit}"
         )
-        return _minus(shown.strip()), _minus(self.why.format(**names))
+        return minus(shown.strip()), minus(self.why.format(**names))
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
     """
-    >>> _minus("-5.58 %, claims-data, 16-bit")
+    >>> minus("-5.58 %, claims-data, 16-bit")
     '−5.58 %, claims-data, 16-bit'
     """
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
@@ -151,7 +168,7 @@ def _hours(n: int, name: str, model: str, printed: int, printed_difference: str)
         work.gpu_hours,
         "GPU-hours",
         printed,
-        taught="cost_model",
+        taught="cost_model 5",
     )
 
 
@@ -186,7 +203,7 @@ CLAIMS = (
         work.training_states,
         "GB per state",
         350,
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     Claim(
         "eecs-03",
@@ -202,7 +219,7 @@ CLAIMS = (
         work.training_devices,
         "GB",
         32,
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "eecs-04",
@@ -218,7 +235,7 @@ CLAIMS = (
         work.training_years,
         "years",
         355,
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "eecs-05",
@@ -234,7 +251,7 @@ CLAIMS = (
         work.training_price,
         "million dollars",
         4.6,
-        taught="latency_throughput",
+        taught="latency_throughput 5",
     ),
     Claim(
         "eecs-06",
@@ -278,7 +295,7 @@ CLAIMS = (
         work.ridge,
         "FLOPs per byte",
         140,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "eecs-09",
@@ -293,7 +310,7 @@ CLAIMS = (
         work.two_ridges,
         "FLOPs per byte",
         200,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "eecs-10",
@@ -309,7 +326,7 @@ CLAIMS = (
         work.attention_intensity,
         "FLOPs per byte",
         2,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "eecs-11",
@@ -325,7 +342,7 @@ CLAIMS = (
         work.mlp_intensity,
         "FLOPs per byte at batch 16",
         32,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "eecs-12",
@@ -360,7 +377,7 @@ CLAIMS = (
         {"words_per_minute": 250, "words_per_token": 0.75, "model": "llama-2-7b", "card": "a10"},
         work.reading,
         "ms a token",
-        taught="generation 8",
+        taught="generation claims, latency_throughput 3",
     ),
     Claim(
         "talk-02",
@@ -376,7 +393,7 @@ CLAIMS = (
         work.step_flops,
         "GFLOP",
         13.476831232,
-        taught="model 10",
+        taught="model claims",
     ),
     Claim(
         "talk-03",
@@ -392,7 +409,7 @@ CLAIMS = (
         work.step_bytes,
         "GB",
         6.738415616,
-        taught="model 10",
+        taught="model claims",
     ),
     Claim(
         "talk-04",
@@ -408,7 +425,7 @@ CLAIMS = (
         work.critical_batches,
         "sequences on an A10",
         416.67,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "talk-05",
@@ -426,7 +443,7 @@ CLAIMS = (
         "sequences",
         400,
         ours="{a10:.0f}, {a10g:.0f}, {a100-40gb:.0f}, {a100-80gb:.0f} (A10, A10G, A100 40, A100 80)",
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "talk-06",
@@ -440,7 +457,7 @@ CLAIMS = (
         work.width_and_depth,
         ours="{width:,}, {layers}",
         published=4096,
-        taught="model 1",
+        taught="kv_cache 4",
     ),
     Claim(
         "talk-07",
@@ -469,7 +486,7 @@ CLAIMS = (
         work.kv_cache_gib,
         "GiB",
         2,
-        taught="kv_cache 4",
+        taught="kv_cache claims",
     ),
     Claim(
         "talk-09",
@@ -485,7 +502,7 @@ CLAIMS = (
         work.largest_batch,
         published=5,
         ours="{gib} in GiB, {gb} in GB",
-        taught="kv_cache 4",
+        taught="kv_cache claims",
     ),
     Claim(
         "talk-10",
@@ -499,7 +516,7 @@ CLAIMS = (
         work.largest_batch,
         published=33,
         ours="{gib} in GiB, {gb} in GB",
-        taught="kv_cache 4",
+        taught="kv_cache claims",
     ),
     Claim(
         "talk-11",
@@ -516,7 +533,7 @@ CLAIMS = (
         work.below_critical,
         "% of the critical batch",
         100 * 33 / 400,
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "talk-12",
@@ -530,7 +547,7 @@ CLAIMS = (
         work.grouped_bytes,
         "",
         0.25,
-        taught="gqa",
+        taught="latency_throughput 2, gqa",
     ),
     Claim(
         "talk-13",
@@ -577,7 +594,7 @@ CLAIMS = (
         work.quantized_critical,
         "sequences, 8-bit weights only",
         153.02,
-        taught="quantization",
+        taught="roofline claims, quantization",
     ),
     Claim(
         "talk-16",
@@ -614,7 +631,7 @@ CLAIMS = (
         work.int8_speedup,
         published=2,
         ours="{alone:.2f} times, {full:.2f} at batch {large_batch}",
-        taught="quantization",
+        taught="latency_throughput 4, quantization",
     ),
     Claim(
         "talk-18",
@@ -665,7 +682,7 @@ CLAIMS = (
         {**LLAMA_2, "tokens": 4096, "card": "a10", "large_card": "a100-80gb"},
         work.stall,
         "ms on an A10, at least",
-        taught="continuous_batching",
+        taught="latency_throughput claims, continuous_batching",
     ),
     Claim(
         "talk-22",
@@ -698,7 +715,7 @@ CLAIMS = (
         {"model": "mistral-7b", "card": "a10", "requests": 1e6, "usd": 15, "batch": 64, "context": 512},
         work.requests_a_day,
         ours="{tokens:.0f} tokens a request",
-        taught="latency_throughput",
+        taught="latency_throughput 5",
     ),
     Claim(
         "talk-24",
@@ -713,7 +730,7 @@ CLAIMS = (
         work.int8_requests,
         "times, weights only",
         2,
-        taught="quantization",
+        taught="latency_throughput claims, quantization",
     ),
     Claim(
         "talk-25",
@@ -767,7 +784,7 @@ CLAIMS = (
         work.machines,
         "machines",
         2,
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     Claim(
         "ucla-03",
@@ -781,7 +798,7 @@ CLAIMS = (
         {"usd": 190.6e6, "instances": 400, "vms": 2, "gpus_per_vm": 8, "hours": 8760},
         work.implied_price,
         ours="{usd:.2f} dollars an hour and machine",
-        taught="latency_throughput",
+        taught="latency_throughput exercises",
     ),
     Claim(
         "ucla-04",
@@ -797,7 +814,6 @@ CLAIMS = (
         {"model": "llama-13b", "memory_gb": 16, "weight_bits": 16},
         work.against_memory,
         ours="{gb:.1f} GB of weights",
-        taught="roofline",
     ),
     Claim(
         "ucla-05",
@@ -839,7 +855,7 @@ CLAIMS = (
         {"megabytes": 38, "bytes_per_character": 3, "seconds": 420, **LLAMA_2, "card": "a6000"},
         work.whole_file,
         "characters a second",
-        taught="latency_throughput",
+        taught="latency_throughput claims",
     ),
     Claim(
         "ucla-08",
@@ -951,7 +967,7 @@ CLAIMS = (
         },
         work.full_answers,
         ours="{step_ms:.1f} ms a token, at least",
-        taught="latency_throughput",
+        taught="latency_throughput claims",
     ),
     Claim(
         "ucla-16",
@@ -1025,7 +1041,7 @@ CLAIMS = (
         {**LLAMA_2, "card": "m2", "weight_bits": 4.5, "phone_gb_per_s": 51.2, "seen": 0.4},
         work.decode_rate,
         ours="at most {per_s:.1f} tokens a second",
-        taught="latency_throughput",
+        taught="latency_throughput claims",
     ),
     Claim(
         "ucla-21",
@@ -1069,6 +1085,7 @@ CLAIMS = (
         "A measurement, and the best of several. The paper's first version said [4.48 and "
         "10.2]"
         "(https://arxiv.org/abs/2401.09670v1).",
+        taught="latency_throughput 6",
     ),
     Claim(
         "reading-04",
@@ -1077,7 +1094,7 @@ CLAIMS = (
         "15 %, 3, 2.4 times",
         OPEN,
         "Measurements. The direction is: the table of scores is neither written nor read.",
-        taught="attention 10",
+        taught="attention claims",
     ),
     Claim(
         "reading-05",
@@ -1098,7 +1115,7 @@ CLAIMS = (
         {"low_percent": 25, "high_percent": 40, "card": "a100-80gb"},
         work.of_peak,
         ours="{low:.0f} to {high:.0f} TFLOP/s",
-        taught="roofline",
+        taught="roofline 3",
     ),
     Claim(
         "reading-07",
@@ -1113,7 +1130,6 @@ CLAIMS = (
         work.ranges,
         "times",
         2,
-        taught="roofline",
     ),
     Claim(
         "reading-08",
@@ -1127,7 +1143,7 @@ CLAIMS = (
         work.share_of_peak,
         "%",
         72,
-        taught="roofline",
+        taught="roofline 3",
     ),
     Claim(
         "reading-09",
@@ -1143,7 +1159,7 @@ CLAIMS = (
         work.attention_growth,
         "times at twice the length",
         2,
-        taught="kv_cache 1",
+        taught="kv_cache claims",
     ),
     Claim(
         "reading-10",
@@ -1157,7 +1173,7 @@ CLAIMS = (
         {"low_per_s": 5, "high_per_s": 12, "card": "pi-5", "model": "llama-3-8b", "weight_bits": 4.5},
         work.on_a_pi,
         ours="at most {per_s:.1f} tokens a second with 8B",
-        taught="roofline",
+        taught="roofline claims",
     ),
     Claim(
         "reading-11",
@@ -1181,7 +1197,7 @@ CLAIMS = (
         work.llama_sizes,
         published=6.738,
         ours="{llama-7b:.3f}, {llama-13b:.3f}, {llama-33b:.3f}, {llama-65b:.3f} billion",
-        taught="model",
+        taught="model claims",
     ),
     Claim(
         "llma-02",
@@ -1195,7 +1211,7 @@ CLAIMS = (
         work.tokens_per_gpu,
         "tokens a second and GPU",
         380,
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     _hours(3, "LLaMA-7B", "llama-7b", 77_832, "−5.58"),
     _hours(4, "LLaMA-13B", "llama-13b", 148_047, "+9.53"),
@@ -1214,7 +1230,7 @@ CLAIMS = (
         {"n_tokens": LLAMA_TOKENS, "paper_hours": LLAMA_HOURS, "tokens": 2048, "card": work.A100},
         work.efficiencies,
         ours="shares {spread:.2f} times apart",
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-08",
@@ -1223,7 +1239,7 @@ CLAIMS = (
         "0.5, 0.9",
         OPEN,
         "Assumptions. The second does not enter the GPU-hours at all.",
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "llma-09",
@@ -1246,7 +1262,7 @@ CLAIMS = (
         work.ideal_ratio,
         "",
         0.5,
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "llma-10",
@@ -1269,7 +1285,7 @@ CLAIMS = (
         },
         work.shares,
         ours="communication {communication_before:.1f} → {communication_after:.1f} %",
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "llma-11",
@@ -1283,7 +1299,7 @@ CLAIMS = (
         work.less_time,
         "% less",
         68,
-        taught="cost_model",
+        taught="cost_model 5",
     ),
     Claim(
         "llma-12",
@@ -1296,7 +1312,7 @@ CLAIMS = (
         {"card": "h100", "older": work.A100},
         work.faster_device,
         "times",
-        taught="roofline",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-13",
@@ -1311,7 +1327,6 @@ CLAIMS = (
         work.bandwidths,
         "GB/s",
         2032,
-        taught="cost_model",
     ),
     Claim(
         "llma-14",
@@ -1327,7 +1342,7 @@ CLAIMS = (
         {"model": "llama-65b", "tokens": 2048, "tp": 8, "card": "h100", "older": work.A100},
         work.communication_share,
         "% on the H100",
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-15",
@@ -1341,7 +1356,7 @@ CLAIMS = (
         work.needed_devices,
         "GPUs",
         2,
-        taught="cost_model",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-16",
@@ -1356,7 +1371,7 @@ CLAIMS = (
         work.prefill_at,
         "ms",
         31.89,
-        taught="cost_model",
+        taught="cost_model 4",
     ),
     Claim(
         "llma-17",
@@ -1365,7 +1380,7 @@ CLAIMS = (
         "512, 1, 32",
         OPEN,
         "Inputs.",
-        taught="cost_model",
+        taught="cost_model 4",
     ),
     Claim(
         "llma-18",
@@ -1380,7 +1395,7 @@ CLAIMS = (
         {"model": "llama-7b", "card": work.A100, "tokens": 512, "weight_bits": 4, "act_bits": 8},
         work.mixed_operands,
         "ms",
-        taught="quantization",
+        taught="latency_throughput 4, quantization",
     ),
     Claim(
         "llma-19",
