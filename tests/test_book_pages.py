@@ -366,6 +366,15 @@ def test_glossary_has_the_terms_of_the_course():
         "tpot",
         "rope",
         "entropy",
+        "roofline",
+        "arithmetic intensity",
+        "ridge",
+        "residual",
+        "critical batch",
+        "mbu",
+        "mfu",
+        "tensor parallelism",
+        "throughput",
     ):
         assert term in named
 

@@ -75,6 +75,12 @@ def test_verdict_is_that_of_the_numbers(claim):
     assert allowed[claim.verdict], f"{claim.verdict}, but theirs is {claim.factor:.3f} times ours"
 
 
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "book/intro.md", "book/student_guide.md"])
+def test_pages_give_the_number_of_claims(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.findall(r"(\d+) (?:numeric claims|published numbers|numbers from)", text) == [str(len(CLAIMS))]
+
+
 PLACES = [(claim.id, *place) for claim in CLAIMS for place in claim.places]
 
 
