@@ -320,7 +320,7 @@ cells = [
 ]
 equal = sum(round(got, 2) == printed for got, printed in cells)
 worst = max(abs(got / printed - 1) for got, printed in cells)
-print("different numbers on the page", len(cells))
+print("cells of the page, each once ", len(cells))
 print("equal when rounded as printed", equal)
 print(f"largest residual              {worst:.2%}")
 for share in (0.5, 0.7):
