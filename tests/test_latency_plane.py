@@ -9,9 +9,10 @@ import pytest
 
 import test_figures
 from teachkit import cost, figures, hardware, memory, roofline
-from teachkit.figures.latency_plane import FORMATS, KV_BITS, Plane, batches, digits, sentence
+from teachkit.figures.latency_plane import FORMATS, HEIGHT, KV_BITS, LEFT, RIGHT, Plane, batches, sentence
 from teachkit.shapes import shape
 from test_figures import Elements
+from test_roofline_figure import heard_at_the_end
 
 browser, open_page = test_figures.browser, test_figures.open_page  # fixtures
 
@@ -37,10 +38,10 @@ def figure():
 
 def test_says_in_words_what_it_shows(figure):
     assert figure.alt == (
-        "mistral-7b on one a10; bits: weights 16, activations 16, keys and values 16. 64 sequences of 512 "
-        "tokens: at least 31.4 ms per token, 5.73 times as fast as reading. At most 31.8 tokens/s for each, "
-        "2,036 in all; the step waits for memory. Memory is full at 167 sequences. At 1.29 dollars an hour "
-        "(Lambda, 2026-09-20) a million tokens cost at least 0.176 dollars."
+        "mistral-7b on one a10, weights in 16 bits, activations in 16, keys and values in 16, 64 sequences "
+        "of 512 tokens: at least 31.4 ms per token, 5.73 times as fast as reading. At most 31.8 tokens/s for "
+        "each, 2,036 in all. The step waits mostly for memory. Memory is full at 167 sequences. At 1.29 "
+        "dollars an hour (Lambda, 2026-09-20) a million tokens cost at least 0.176 dollars."
     )
 
 
@@ -72,6 +73,7 @@ def test_words_where_something_is_missing():
     )
     too_many = sentence(plane_of("mistral-7b", "a10", 4096), "mistral-7b", "a10", 64, 180)
     assert "That does not fit: memory is full at 21 sequences." in too_many
+    assert "a million tokens would cost at least" in too_many
     assert sentence(plane_of("gpt-2", "m2", 512), "gpt-2", "m2", 1, 180).endswith("No price is listed.")
 
 
@@ -120,29 +122,67 @@ class TestInABrowser:
             batch, context = next(counts)
             page.get_by_role("combobox", name="Model").select_option(model)
             page.get_by_role("combobox", name="Device").select_option(device)
-            page.get_by_role("combobox", name="weights").select_option(f"{w}/{a}")
-            page.get_by_role("combobox", name="keys").select_option(str(kv))
+            page.get_by_role("combobox", name="weight").select_option(f"{w}/{a}")
+            page.get_by_role("combobox", name="key").select_option(str(kv))
             fields.nth(0).fill(str(context))
             fields.nth(1).fill(str(batch))
             if (w, a) == (8, 8) and "int8" not in DEVICES[device].flops:
-                assert "no published rate for 8-bit operands" in says.text_content()
+                none = f"No rate is known for 8-bit operands on {device}. Choose activations of 16 bits."
+                assert says.text_content() == none
+                assert page.locator(".tk-live").locator(".point, .curve, .beyond, .wall").count() == 0
                 continue
             bits = {"weight_bits": w, "act_bits": a, "kv_bits": kv}
             plane = plane_of(model, device, context, bits)
             assert says.text_content() == sentence(plane, model, device, batch, 180)
 
-    def test_point_stands_where_pythons_does(self, open_page, figure):
+    @pytest.mark.parametrize("width", [360, 900])
+    def test_point_stands_where_pythons_does(self, open_page, figure, width):
+        """As wide as there is room, and the same shares of the frame."""
+        page = open_page(figure.page(), width=width)
+        places = []
+        for where in (".tk-live", ".tk-static"):
+            _, _, whole, height = page.locator(f"{where} .tk-lp-plane").get_attribute("viewBox").split()
+            point = page.locator(f"{where} .point")
+            share = (float(point.get_attribute("cx")) - LEFT) / (float(whole) - LEFT - RIGHT)
+            places.append((share, float(point.get_attribute("cy"))))
+            assert float(height) == HEIGHT
+        assert places[0][0] == pytest.approx(places[1][0], abs=1e-3)
+        assert places[0][1] == pytest.approx(places[1][1], abs=0.06)
+
+    def test_what_lies_outside_is_not_drawn_elsewhere(self, open_page, figure):
         page = open_page(figure.page())
-        places = [
-            [page.locator(f"{where} .point").get_attribute(key) for key in ("cx", "cy")]
-            for where in (".tk-live", ".tk-static")
-        ]
-        for live, static in zip(*places, strict=True):
-            assert float(live) == pytest.approx(float(static), abs=0.06)
+        live = page.locator(".tk-live")
+        page.get_by_role("combobox", name="Model").select_option("llama-3-70b")
+        page.get_by_role("combobox", name="Device").select_option("pi-5")
+        assert live.locator(".point").count() == 0
+        assert "the point lies outside" in live.locator(".tk-lp-plane").text_content()
+        page.get_by_role("combobox", name="Model").select_option("mistral-7b")
+        page.get_by_role("combobox", name="Device").select_option("h200")
+        page.locator(".tk-lp input[type=number]").nth(0).fill("1")
+        assert live.locator(".point").count() == 1
+        assert "emory is full at" in page.locator(".tk-lp-says").text_content()
+        assert live.locator(".wall").count() == 0, "more sequences than the picture goes up to"
+        numbers = [float(n) for n in re.findall(r"[\d.]+", live.locator(".curve").get_attribute("d"))]
+        assert min(numbers[1::2]) >= 24
+
+    def test_a_move_of_the_slider_is_seen_and_only_its_end_is_heard(self, open_page, figure):
+        heard_at_the_end(open_page(figure.page()), ".tk-lp-says", place=1)
+
+    def test_labels_stay_within_the_picture(self, open_page, figure):
+        page = open_page(figure.page(), width=360)
+        page.get_by_role("combobox", name="Device").select_option("h200")
+        page.get_by_role("combobox", name="Model").select_option("gpt-2")
+        for context in ("1", "512", "1024"):
+            page.locator(".tk-lp input[type=number]").nth(0).fill(context)
+            outside = page.locator(".tk-live .tk-lp-plane").evaluate(
+                "e => [...e.querySelectorAll('text')].filter(t => { const b = t.getBBox(); "
+                "return b.x < 0 || b.x + b.width > e.viewBox.baseVal.width; }).map(t => t.textContent)"
+            )
+            assert outside == []
 
     def test_sliders_by_keyboard_and_a_context_that_the_model_has(self, open_page, figure):
         page = open_page(figure.page())
-        batch = page.get_by_role("slider", name="Sequences at once")
+        batch = page.get_by_role("slider", name="Sequences")
         for key, value in [("ArrowRight", "96"), ("End", "4,096"), ("Home", "1")]:
             batch.press(key)
             assert batch.get_attribute("aria-valuetext") == value
@@ -164,17 +204,17 @@ class TestInABrowser:
     def test_a_curve_can_be_kept(self, open_page, figure):
         page = open_page(figure.page())
         page.get_by_role("button").click()
-        kept = page.locator(".tk-live .kept").get_attribute("points")
-        assert kept == page.locator(".tk-live .curve").get_attribute("points")
+        kept = page.locator(".tk-live .kept").get_attribute("d")
+        assert kept == page.locator(".tk-live .curve").get_attribute("d")
         page.get_by_role("combobox", name="Device").select_option("h200")
-        assert page.locator(".tk-live .kept").get_attribute("points") == kept
-        assert page.locator(".tk-live .curve").get_attribute("points") != kept
+        assert page.locator(".tk-live .kept").get_attribute("d") == kept
+        assert page.locator(".tk-live .curve").get_attribute("d") != kept
         page.get_by_role("button").click()
         assert page.locator(".tk-live .kept").count() == 0
 
     def test_curve_rises_to_where_memory_is_full(self, open_page, figure):
         page = open_page(figure.page())
-        pairs = re.findall(r"[\d.]+", page.locator(".tk-live .curve").get_attribute("points"))
+        pairs = re.findall(r"[\d.]+", page.locator(".tk-live .curve").get_attribute("d"))
         heights = [float(y) for y in pairs[1::2]]
         assert heights == sorted(heights, reverse=True)
         wall = page.locator(".tk-live .wall")
@@ -197,8 +237,3 @@ class TestInABrowser:
         page.emulate_media(media="print")
         assert page.locator(".tk-static svg").is_visible()
         assert not page.locator(".tk-live").is_visible()
-
-
-@pytest.mark.parametrize(("value", "words"), [(2036.4, "2,036"), (99.96, "100.0"), (0.0005, "0.001")])
-def test_digits(value, words):
-    assert digits(value) == words

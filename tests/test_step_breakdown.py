@@ -11,10 +11,12 @@ import pytest
 
 import test_figures
 from teachkit import cost, figures, memory, roofline
-from teachkit.figures.step_breakdown import DEGREES, degrees, digits, part_rows, percent, sentence
+from teachkit.figures.step_breakdown import DEGREES, degrees, part_rows, sentence
+from teachkit.figures.step_counts import digits
 from teachkit.hardware import device
 from teachkit.shapes import shape
 from test_figures import Elements
+from test_roofline_figure import heard_at_the_end
 
 browser, open_page = test_figures.browser, test_figures.open_page  # fixtures
 
@@ -43,12 +45,13 @@ def figure(**start):
 def test_says_in_words_what_it_shows():
     shown = figure(context=544)
     assert shown.alt == (
-        "LLaMA-7B on one A100-80GB, 1 sequence of 544 tokens: a decode step takes at least 6.62 ms, "
-        "so at most 151 tokens/s in all. Its largest part: mlp, 64 %. It waits 100 % for memory. "
-        "MBU is at most 100 %. It holds 12.8 of 80.0 GiB."
+        "LLaMA-7B on one A100-80GB, weights in 16 bits, keys and values in 16, 1 sequence of 544 tokens: "
+        "a decode step takes at least 6.62 ms, so at most 151 tokens/s in all. Its largest part: MLP, "
+        "64\u00a0%. It waits 100\u00a0% of that time for memory. MBU is at most 100\u00a0%. "
+        "It holds 12.8 of 80.0 GiB."
     )
     cells = [text for _, text in Elements(shown.html).all("td")]
-    assert cells[cells.index("mlp") :][:3] == ["mlp", "4.25", "memory"]
+    assert cells[cells.index("MLP") :][:3] == ["MLP", "4.25", "memory"]
     widths = [float(a["width"]) for a, _ in Elements(shown.html).all("rect") if a["y"] == "4"]
     assert sum(widths) == pytest.approx(480, abs=0.3)
 
@@ -57,7 +60,7 @@ def test_by_hand():
     # Three matrices of 4096 by 11008 in 32 layers, two bytes a weight, and what goes in and out.
     bytes_moved = 2 * (3 * 32 * 4096 * 11008) + 2 * 32 * 2 * (4096 + 11008)
     rows = {name: ms for name, ms, _ in part_rows(predict(*limits("LLaMA-7B", "T4"), **setting()))}
-    assert rows["mlp"] == digits(bytes_moved / 320e9 * 1e3)
+    assert rows["MLP"] == digits(bytes_moved / 320e9 * 1e3)
 
 
 def limits(model, name):
@@ -78,7 +81,7 @@ def test_batches_that_do_not_fit_and_devices_that_share():
     said = figure(model="Llama-3-70B", device="H100").alt
     assert "That does not fit: it would hold" in said
     said = figure(model="Llama-3-70B", device="H100", tp=4, batch=3).alt
-    assert "Llama-3-70B on 4 × H100, 3 sequences of 512 tokens" in said
+    assert "Llama-3-70B on 4 × H100, weights in 16 bits, keys and values in 16, 3 sequences of 512" in said
     assert "for the link" in said
     assert "Each holds" in said
 
@@ -91,17 +94,6 @@ def test_degrees_are_those_that_the_cost_model_takes(name, expected):
             cost.decode_step(MODELS[name], 1, 1, tp=n)
 
 
-def test_numbers():
-    assert [digits(x) for x in (0.0004, 0.9996, 9.9961, 99.96, 12345.6)] == [
-        "0.000",
-        "1.000",
-        "10.00",
-        "100.0",
-        "12,346",
-    ]
-    assert percent(0.125) == "13 %"
-
-
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -110,7 +102,7 @@ def test_numbers():
         ({"weight_bits": 7}, "weight_bits: expected one of 16, 8, 4; got 7"),
         ({"kv_bits": 3}, "kv_bits: expected one of 16, 8; got 3"),
         ({"tp": 3}, "tp: expected one of 1, 2, 4, 8, 16 for LLaMA-7B, got 3"),
-        ({"batch": 0}, "expected at least 1 of each and at most 2,048 tokens, got 0 and 512"),
+        ({"batch": 0}, "expected 1 to 65,536 sequences and 1 to 2,048 tokens, got 0 and 512"),
         ({"context": 2049}, "got 1 and 2049"),
     ],
 )
@@ -151,8 +143,8 @@ class TestInABrowser:
                 page.get_by_role("combobox", name="Number of devices").select_option(str(tp))
                 page.get_by_role("combobox", name="Bits per weight").select_option(str(weight_bits))
                 page.get_by_role("combobox", name="Bits per key").select_option(str(kv_bits))
-                fields.nth(0).fill(str(batch))
-                fields.nth(1).fill(str(context))
+                fields.nth(0).fill(str(context))
+                fields.nth(1).fill(str(batch))
                 chosen = setting(batch, context, weight_bits, kv_bits, tp)
                 predicted = predict(*limits(model, name), **chosen)
                 assert says.text_content() == sentence(model, name, chosen, DEVICES[name], predicted)
@@ -190,13 +182,20 @@ class TestInABrowser:
             for bits in (16, 4)
         ]
         assert bars[1] / bars[0] == pytest.approx(times[1] / times[0], abs=0.01)
-        assert "weights of 16 bits: 6.6" in page.locator(".tk-sb-before").text_content()
+        kept = "Kept: LLaMA-7B on one A100-80GB, weights in 16 bits, keys and values in 16, 1 sequence of 512"
+        assert page.locator(".tk-sb-before").text_content() == f"{kept} tokens: {digits(1e3 * times[0])} ms."
+        page.get_by_role("button", name="Remove the kept bar").press("Enter")
+        assert not page.locator(".tk-sb-kept").is_visible()
+        assert page.evaluate("document.activeElement.textContent") == "Keep this bar to compare"
+
+    def test_a_move_of_the_slider_is_seen_and_only_its_end_is_heard(self, open_page):
+        heard_at_the_end(open_page(figure().page()), ".tk-sb-says", place=1)
 
     @pytest.mark.parametrize("typed", ["", "0", "-3", "9999999"])
     def test_a_number_that_makes_no_sense_changes_nothing(self, open_page, typed):
         shown = figure()
         page = open_page(shown.page())
-        field = page.locator(".tk-sb input[type=number]").nth(1)
+        field = page.locator(".tk-sb input[type=number]").nth(0)
         field.fill(typed)
         assert page.locator(".tk-sb-says").text_content() == shown.alt
         field.blur()

@@ -5,35 +5,27 @@
 (function () {
   'use strict';
 
+  const { element, sentence: spoken } = window.teachkitParts;
+
   const BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096];
-  const CONTEXTS = [128, 256, 512, 1000, 1024, 2000, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+  const CONTEXTS = [1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
   const SIDES = { compute: 'arithmetic', memory: 'memory' };
-  const MOST = 1 << 16;
-  const X = [0.3, 3000];
-  const Y = [1, 300000];
-  const [LEFT, TOP, WIDTH, HEIGHT] = [44, 12, 346, 240];
-  const SIZE = [400, 296];
+  const X = [0.3, 3000]; // ms per token
+  const Y = [1, 1e6]; // tokens/s
+  const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [304, 44, 10, 24, 40];
+  const GROUND = HEIGHT - BOTTOM;
   const number = new Intl.NumberFormat('en-US');
 
-  function element(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
-  }
-
-  function drawn(tag, attributes, text = '') {
-    const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(text);
-    return node;
-  }
-
+  // ---- words
+  // Three digits, and all that stand before the point.
   function digits(value) {
-    const n = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
+    let n = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
+    for (let limit = 0.1; value > 0 && value < limit && n < 8; limit /= 10) n += 1;
     const rounded = Math.floor(value * 10 ** n + 0.5) / 10 ** n;
     return rounded.toLocaleString('en-US', { minimumFractionDigits: n, maximumFractionDigits: n });
   }
+
+  const plural = (n, word) => `${number.format(n)} ${word}${n > 1 ? 's' : ''}`;
 
   // ---- one step: seconds, and what most of them wait for; null where the device has no rate for the bits
   const kept = (m, s) => (m.window ? Math.min(s.context, m.window) : s.context);
@@ -64,30 +56,45 @@
 
   function fit(most, batch) {
     if (most < 1) return 'Not even one sequence fits into the memory.';
-    const full = `emory is full at ${number.format(most)} sequence${most > 1 ? 's' : ''}.`;
+    const full = `emory is full at ${plural(most, 'sequence')}.`;
     return batch <= most ? `M${full}` : `That does not fit: m${full}`;
   }
 
   function sentence(m, d, s, readingMs) {
     const one = step(m, d, s, s.batch);
-    if (!one) return `${d.name} has no published rate for 8-bit operands. Choose activations of 16 bits.`;
+    if (!one) return `No rate is known for 8-bit operands on ${d.name}. Choose activations of 16 bits.`;
     const ms = 1e3 * one.seconds;
     const usd = d.usd === null ? null : d.usd / 3600 * one.seconds / s.batch * 1e6;
+    const most = largestBatch(m, d, s);
     return [
-      `${m.name} on one ${d.name}; bits: weights ${s.weight_bits}, activations ${s.act_bits}, keys and values ${s.kv_bits}.`,
-      `${s.batch > 1 ? `${number.format(s.batch)} sequences` : '1 sequence'} of ${number.format(s.context)} tokens: `
-        + `at least ${digits(ms)} ms per token, ${digits(readingMs / ms)} times as fast as reading.`,
-      `At most ${digits(1 / one.seconds)} tokens/s for each, ${digits(s.batch / one.seconds)} in all; the step waits for ${one.side}.`,
-      fit(largestBatch(m, d, s), s.batch),
+      `${m.name} on one ${d.name}, weights in ${s.weight_bits} bits, activations in ${s.act_bits}, keys and values in ${s.kv_bits},`,
+      `${plural(s.batch, 'sequence')} of ${plural(s.context, 'token')}: at least ${digits(ms)} ms per token,`,
+      `${digits(readingMs / ms)} times as fast as reading.`,
+      `At most ${digits(1 / one.seconds)} tokens/s for each, ${digits(s.batch / one.seconds)} in all.`,
+      `The step waits mostly for ${one.side}.`,
+      fit(most, s.batch),
       usd === null ? 'No price is listed.'
-        : `At ${d.usd.toFixed(2)} dollars an hour (${d.asked}) a million tokens cost at least ${digits(usd)} dollars.`,
+        : `At ${d.usd.toFixed(2)} dollars an hour (${d.asked}) a million tokens ${s.batch <= most ? 'cost' : 'would cost'} at least ${digits(usd)} dollars.`,
     ].join(' ');
   }
 
-  // ---- the picture
-  const across = (ms) => LEFT + WIDTH * Math.log10(ms / X[0]) / Math.log10(X[1] / X[0]);
-  const upward = (perS) => TOP + HEIGHT * (1 - Math.log10(perS / Y[0]) / Math.log10(Y[1] / Y[0]));
-  const tick = (value) => (value >= 1000 ? `${value / 1000}k` : String(value));
+  // ---- picture
+  const tick = (value) => (value >= 1e6 ? `${value / 1e6}M` : value >= 1e3 ? `${value / 1e3}k` : String(value));
+  const said = (words, anchor, x, y) => element('text', { class: 'said', 'text-anchor': anchor, x: x.toFixed(1), y: y.toFixed(1) }, words);
+
+  // Where steps stand in a picture so wide.
+  function plane(width) {
+    const right = width - RIGHT;
+    const across = (ms) => LEFT + (right - LEFT) * Math.log10(ms / X[0]) / Math.log10(X[1] / X[0]);
+    const upward = (perS) => TOP + (GROUND - TOP) * (1 - Math.log10(perS / Y[0]) / Math.log10(Y[1] / Y[0]));
+    const place = ([batch, seconds]) => [across(1e3 * seconds), upward(batch / seconds)];
+    const inside = ([x, y]) => x >= LEFT && x <= right && y >= TOP && y <= GROUND;
+    const line = (steps, kind) => {
+      const path = steps.map(place).filter(inside).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join('L');
+      return path ? [element('path', { class: kind, d: `M${path}` })] : [];
+    };
+    return { right, across, upward, place, inside, line };
+  }
 
   function batches(least, most) {
     const found = [];
@@ -98,111 +105,130 @@
     return found;
   }
 
-  function grid(svg, readingMs) {
+  function grid({ right, across, upward }, readingMs) {
+    const nodes = [];
     for (const ms of [1, 10, 100, 1000]) {
-      svg.append(drawn('path', { class: 'grid', d: `M${across(ms)},${TOP}v${HEIGHT}` }),
-        drawn('text', { class: 'x', x: across(ms), y: TOP + HEIGHT + 16 }, number.format(ms)));
+      nodes.push(element('path', { class: 'grid', d: `M${across(ms)},${TOP}V${GROUND}` }),
+        element('text', { 'text-anchor': 'middle', x: across(ms), y: GROUND + 16 }, tick(ms)));
     }
-    for (const perS of [1, 10, 100, 1000, 10000, 100000]) {
-      svg.append(drawn('path', { class: 'grid', d: `M${LEFT},${upward(perS)}h${WIDTH}` }),
-        drawn('text', { class: 'y', x: LEFT - 5, y: upward(perS) + 4 }, tick(perS)));
+    for (const perS of [1, 10, 100, 1e3, 1e4, 1e5, 1e6]) {
+      nodes.push(element('path', { class: 'grid', d: `M${LEFT},${upward(perS)}H${right}` }),
+        element('text', { 'text-anchor': 'end', x: LEFT - 5, y: upward(perS) + 4 }, tick(perS)));
     }
-    svg.append(drawn('path', { class: 'reading', d: `M${across(readingMs)},${TOP}v${HEIGHT}` }),
-      drawn('text', { class: 'said', x: across(readingMs) - 5, y: TOP + HEIGHT - 8 }, 'reading'),
-      drawn('text', { class: 'title', x: LEFT + WIDTH / 2, y: SIZE[1] - 6 }, 'ms per token'),
-      drawn('text', { class: 'title start', x: LEFT + 6, y: TOP + 14 }, 'tokens/s in all'));
+    nodes.push(element('text', { x: 0, y: 12 }, 'tokens/s in all'),
+      element('text', { 'text-anchor': 'end', x: right, y: HEIGHT - 4 }, 'ms per token'));
+    if (readingMs >= X[0] && readingMs <= X[1]) {
+      const x = across(readingMs);
+      nodes.push(element('path', { class: 'reading', d: `M${x},${TOP}V${GROUND}` }), said('reading', 'end', x - 5, GROUND - 8));
+    }
+    return nodes;
+  }
+
+  // The end of the curve; a name beside it that stays within the frame.
+  function wall([x, y]) {
+    const [anchor, at] = x < LEFT + 90 ? ['start', x + 9] : ['end', x - 9];
+    return [element('rect', { class: 'wall', x: x - 5, y: y - 5, width: 10, height: 10 }), said('memory full', anchor, at, y - 8)];
   }
 
   function render(host, data) {
     const state = { ...data.start };
-    const setting = { format: `${state.weight_bits}/${state.act_bits}` };
-    let saved = null; // a curve to compare with
+    let saved = null; // an earlier setting, to compare with
 
     // ---- controls
     function menu(title, options, value, choose) {
       const box = element('select', {}, ...options.map(([key, text]) => element('option', { value: key }, text)));
       box.value = value;
-      box.addEventListener('change', () => { choose(box.value); update(); });
+      box.addEventListener('change', () => { choose(box.value); update(true); });
       return element('label', {}, title, box);
     }
 
+    // A slider over round values, and beside it a field for any other.
     function counter(title, key, values, most) {
-      const slider = element('input', { type: 'range', min: 0, max: values.length - 1, step: 1, 'aria-label': title });
-      const field = element('input', { type: 'number', min: 1, max: most(), step: 1, inputmode: 'numeric' });
+      const slider = element('input', { type: 'range', min: 0, max: values.length - 1, step: 1, 'aria-label': `${title}, round values` });
+      const field = element('input', { type: 'number', min: 1, step: 1, inputmode: 'numeric', 'aria-label': title });
       const nearest = (value) => values.reduce((best, v, i) => (Math.abs(v - value) < Math.abs(values[best] - value) ? i : best), 0);
-      function place(typed = false) {
-        state[key] = Math.min(state[key], most());
+      const place = () => {
         slider.value = nearest(state[key]);
         slider.setAttribute('aria-valuetext', number.format(state[key]));
+      };
+      const limit = () => { // what the model allows
         field.max = most();
-        if (!typed) field.value = state[key];
-      }
-      slider.addEventListener('input', () => { state[key] = values[Number(slider.value)]; place(); update(); });
+        state[key] = Math.min(state[key], most());
+        field.value = state[key];
+        place();
+      };
+      slider.addEventListener('input', () => { state[key] = values[Number(slider.value)]; limit(); update(false); });
+      slider.addEventListener('change', () => update(true));
       field.addEventListener('input', () => {
         const value = Math.floor(Number(field.value));
         if (!(value >= 1 && value <= most())) return; // half typed; put right when the field is left
         state[key] = value;
-        place(true);
-        update();
+        place();
+        update(false);
       });
-      field.addEventListener('change', () => { field.value = state[key]; });
-      place();
-      return { place, node: element('div', {}, element('label', {}, title, element('span', { class: 'tk-lp-pair' }, field, slider))) };
+      field.addEventListener('change', () => { field.value = state[key]; update(true); });
+      limit();
+      return { limit, box: element('div', { class: 'tk-lp-counter' }, element('span', { 'aria-hidden': 'true' }, title), element('span', { class: 'tk-lp-pair' }, field, slider)) };
     }
 
     const model = () => data.models.find((m) => m.name === state.model);
-    const device = () => data.devices.find((d) => d.name === state.device);
     const context = counter('Tokens per sequence', 'context', CONTEXTS, () => model().context);
-    const batch = counter('Sequences at once', 'batch', BATCHES, () => MOST);
-    const svg = drawn('svg', { class: 'tk-lp-plane', viewBox: `0 0 ${SIZE[0]} ${SIZE[1]}`, 'aria-hidden': 'true' });
-    const says = element('p', { class: 'tk-lp-says', 'aria-live': 'polite' });
-    const keep = element('button', { type: 'button', 'aria-pressed': 'false' }, 'Keep this curve to compare');
-    keep.addEventListener('click', () => {
-      saved = saved ? null : curve(1, Math.max(1, largestBatch(model(), device(), state)));
-      keep.textContent = saved ? 'Remove the kept curve' : 'Keep this curve to compare';
-      keep.setAttribute('aria-pressed', String(Boolean(saved)));
-      update();
-    });
+    const batch = counter('Sequences in the batch', 'batch', BATCHES, () => data.most);
+    const svg = element('svg', { class: 'tk-lp-plane', 'aria-hidden': 'true' }); // the sentence and the table say it
+    const frame = element('div', {}, svg);
+    const says = spoken({ class: 'tk-lp-says' });
+    const keep = element('button', { type: 'button' });
+    keep.addEventListener('click', () => { saved = saved ? null : { ...state }; update(false); });
     host.replaceChildren(element('div', { class: 'tk-lp' },
       element('div', { class: 'tk-lp-choice' },
-        menu('Model', data.models.map((m) => [m.name, m.name]), state.model, (value) => { state.model = value; context.place(); }),
+        menu('Model', data.models.map((m) => [m.name, m.name]), state.model, (value) => { state.model = value; context.limit(); }),
         menu('Device', data.devices.map((d) => [d.name, d.name]), state.device, (value) => { state.device = value; }),
-        menu('Bits of weights and activations', data.formats.map(([w, a]) => [`${w}/${a}`, `${w} and ${a}`]), setting.format,
+        context.box, batch.box,
+        menu('Bits per weight and activation', data.formats.map(([w, a]) => [`${w}/${a}`, `${w} and ${a}`]), `${state.weight_bits}/${state.act_bits}`,
           (value) => { [state.weight_bits, state.act_bits] = value.split('/').map(Number); }),
-        menu('Bits of keys and values', data.kv_bits.map((b) => [b, String(b)]), state.kv_bits, (value) => { state.kv_bits = Number(value); }),
-        context.node, batch.node),
-      svg, keep, says));
+        menu('Bits per key and value', data.kv_bits.map((b) => [b, String(b)]), state.kv_bits, (value) => { state.kv_bits = Number(value); }),
+        keep),
+      frame, says.box));
 
     // ---- behaviour
-    function curve(least, most) {
-      const places = batches(least, most).map((b) => [b, step(model(), device(), state, b)]).filter(([, one]) => one)
-        .map(([b, one]) => [across(1e3 * one.seconds), upward(b / one.seconds)])
-        .filter(([x, y]) => x >= LEFT && x <= LEFT + WIDTH && y >= TOP && y <= TOP + HEIGHT);
-      return places.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ');
+    const given = (s) => [data.models.find((m) => m.name === s.model), data.devices.find((d) => d.name === s.device), s];
+
+    // Batches and the seconds of their steps; none where the device has no rate.
+    function curve(s, least, most) {
+      return batches(least, Math.min(most, data.most)).map((b) => [b, step(...given(s), b)])
+        .filter(([, one]) => one).map(([b, one]) => [b, one.seconds]);
     }
 
-    function update() {
-      const most = largestBatch(model(), device(), state);
-      svg.replaceChildren();
-      grid(svg, data.reading_ms);
-      if (saved) svg.append(drawn('polyline', { class: 'kept', points: saved }));
-      svg.append(drawn('polyline', { class: 'beyond', points: curve(Math.max(1, most), MOST) }));
-      const full = most ? step(model(), device(), state, most) : null;
-      if (full) {
-        const [x, y] = [across(1e3 * full.seconds), upward(most / full.seconds)];
-        svg.append(drawn('polyline', { class: 'curve', points: curve(1, most) }),
-          drawn('rect', { class: 'wall', x: x - 5, y: y - 5, width: 10, height: 10 }),
-          drawn('text', { class: 'said', x: x - 9, y: y - 8 }, 'memory full'));
-      }
-      const chosen = step(model(), device(), state, state.batch);
+    function draw() {
+      const width = Math.min(560, frame.clientWidth || 480); // no width yet: not shown yet
+      const on = plane(width);
+      const most = largestBatch(...given(state));
+      const nodes = grid(on, data.reading_ms);
+      if (saved) nodes.push(...on.line(curve(saved, 1, largestBatch(...given(saved))), 'kept'));
+      const chosen = step(...given(state), state.batch);
       if (chosen) {
-        const x = Math.min(LEFT + WIDTH, across(1e3 * chosen.seconds));
-        svg.append(drawn('circle', { class: 'point', cx: x, cy: upward(state.batch / chosen.seconds), r: 6 }));
+        nodes.push(...on.line(curve(state, Math.max(1, most), data.most), 'beyond'));
+        if (most) {
+          const end = on.place([most, step(...given(state), most).seconds]);
+          nodes.push(...on.line(curve(state, 1, most), 'curve'), ...(on.inside(end) ? wall(end) : []));
+        }
+        const [x, y] = on.place([state.batch, chosen.seconds]);
+        nodes.push(on.inside([x, y]) ? element('circle', { class: 'point', cx: x.toFixed(1), cy: y.toFixed(1), r: 6 })
+          : said('the point lies outside', 'end', on.right - 6, TOP + 18));
       }
-      says.textContent = sentence(model(), device(), state, data.reading_ms);
+      svg.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
+      svg.setAttribute('width', width);
+      svg.replaceChildren(...nodes);
     }
 
-    update();
+    function update(done) {
+      draw();
+      keep.textContent = saved ? 'Remove the kept curve' : 'Keep this curve to compare';
+      says.say(sentence(...given(state), data.reading_ms), done);
+    }
+
+    update(false);
+    if (window.ResizeObserver) new ResizeObserver(draw).observe(frame);
   }
 
   window.teachkitFigures = window.teachkitFigures || {};

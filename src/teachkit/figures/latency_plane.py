@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from html import escape
 from typing import Any
 
 from teachkit.figures.html import Figure, show
+from teachkit.figures.step_counts import MOST_SEQUENCES, SIDES, Number, brief, digits, sequences, tick
 
 FORMATS = ((16, 16), (8, 16), (4, 16), (8, 8))  # bits of weights and of activations
 KV_BITS = (16, 8, 4)
-SIDES = {"memory": "memory", "compute": "arithmetic", "link": "the link"}  # as they are called on the page
 ROWS = (1, 4, 16, 64, 256, 1024)  # batches of the table
-MOST = 1 << 16  # sequences of a batch
-X, Y = (0.3, 3000.0), (1.0, 300_000.0)  # ms per token, tokens/s: axes that hold for every choice
-LEFT, TOP, WIDTH, HEIGHT = 44, 12, 346, 240  # of the plane within the picture
-SIZE = (400, 296)
+X, Y = (0.3, 3000.0), (1.0, 1e6)  # ms per token, tokens/s: the same axes for every choice
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 24, 40  # around the plane within the picture
+WIDTH, HEIGHT = 400, 304  # of the picture; the script draws it as wide as there is room
+OUTSIDE = "the point lies outside"
 # predict(config, device, batch=, context=, weight_bits=, act_bits=, kv_bits=) -> (cost, bound, memory)
 Predict = Callable[..., tuple[Any, Any, Any]]
 
@@ -38,15 +38,16 @@ def latency_plane(
 ) -> Figure:
     """Decode steps on the plane of time per token and tokens per second, by batch.
 
-    models      name -> config, as teachkit.config.ModelConfig has it
-    devices     name -> device, as teachkit.hardware.Device has it, with a rate for 16-bit operands
-    predict     called as predict(config, device, batch=, context=, weight_bits=, act_bits=, kv_bits=);
-                returns (cost, bound, memory) as teachkit.cost, roofline and memory do. What the page shows
-                without scripts comes from it; the script works with the counts of batches 1 and 2
-    reading_ms  time in which a person reads a token
-    model ...   what is chosen when the page opens; the first model and device if not said
-    Raises      ValueError: a model, device or number of bits that is not on offer, counts below 1, a context
-                beyond the model's, layers whose windows differ, bits that the device has no rate for
+    models             name -> config, as teachkit.config.ModelConfig has it
+    devices            name -> device, as teachkit.hardware.Device has it, with a rate for 16-bit operands
+    predict            called as predict(config, device, batch=, context=, weight_bits=, act_bits=, kv_bits=);
+                       returns (cost, bound, memory) as teachkit.cost, roofline and memory do. What the page
+                       shows without scripts comes from it; the script works with its counts of batches 1
+                       and 2
+    reading_ms         time in which a person reads a token
+    model ... kv_bits  what is chosen when the page opens; the first model and device if not said
+    Raises             ValueError: a model, device or number of bits that is not on offer, counts below 1, a
+                       context beyond the model's, layers whose windows differ, bits without a rate
     """
     model, device = model or next(iter(models)), device or next(iter(devices))
     bits = {"weight_bits": weight_bits, "act_bits": act_bits, "kv_bits": kv_bits}
@@ -58,6 +59,7 @@ def latency_plane(
         "devices": [{"name": name, **_limits(d)} for name, d in devices.items()],
         "formats": FORMATS,
         "kv_bits": KV_BITS,
+        "most": MOST_SEQUENCES,
         "reading_ms": reading_ms,
         "start": start,
     }
@@ -103,17 +105,16 @@ class Plane:
 def sentence(plane: Plane, model: str, device: str, batch: int, reading_ms: int | float) -> str:
     """What the figure shows, in words; the script says the same."""
     seconds, side = plane.step(batch)
-    many = f"{batch:,} sequences" if batch > 1 else "1 sequence"
     w, a, kv = (plane.bits[f"{what}_bits"] for what in ("weight", "act", "kv"))
     return " ".join(
         (
-            f"{model} on one {device}; bits: weights {w}, activations {a}, keys and values {kv}.",
-            f"{many} of {plane.context:,} tokens: at least {digits(1e3 * seconds)} ms per token,",
+            f"{model} on one {device}, weights in {w} bits, activations in {a}, keys and values in {kv},",
+            f"{sequences(batch, plane.context)}: at least {digits(1e3 * seconds)} ms per token,",
             f"{digits(reading_ms / (1e3 * seconds))} times as fast as reading.",
-            f"At most {digits(1 / seconds)} tokens/s for each, {digits(batch / seconds)} in all;",
-            f"the step waits for {side}.",
+            f"At most {digits(1 / seconds)} tokens/s for each, {digits(batch / seconds)} in all.",
+            f"The step waits mostly for {side}.",
             _fit(plane.largest_batch, batch),
-            _price(plane.device, plane.usd_per_million(batch)),
+            _price(plane, batch),
         )
     )
 
@@ -121,15 +122,17 @@ def sentence(plane: Plane, model: str, device: str, batch: int, reading_ms: int 
 def _fit(most: int, batch: int) -> str:
     if most < 1:
         return "Not even one sequence fits into the memory."
-    full = f"memory is full at {most:,} sequence{'s' if most > 1 else ''}."
+    full = f"memory is full at {most:,} sequence{'s' * (most > 1)}."
     return f"{full[0].upper()}{full[1:]}" if batch <= most else f"That does not fit: {full}"
 
 
-def _price(device: Any, usd: float | None) -> str:
+def _price(plane: Plane, batch: int) -> str:
+    usd = plane.usd_per_million(batch)
     if usd is None:
         return "No price is listed."
-    hour = f"{device.price_usd_per_hour:.2f} dollars an hour ({_asked(device)})"
-    return f"At {hour} a million tokens cost at least {digits(usd)} dollars."
+    hour = f"{plane.device.price_usd_per_hour:.2f} dollars an hour ({_asked(plane.device)})"
+    cost = "cost" if batch <= plane.largest_batch else "would cost"
+    return f"At {hour} a million tokens {cost} at least {digits(usd)} dollars."
 
 
 def _asked(device: Any) -> str | None:
@@ -146,22 +149,12 @@ def rows(plane: Plane) -> Iterator[list[str]]:
         usd = plane.usd_per_million(batch)
         yield [
             f"{batch:,}",
-            digits(1e3 * seconds),
+            brief(1e3 * seconds),
             digits(1 / seconds),
             digits(batch / seconds),
             side,
             "–" if usd is None else digits(usd),
         ]
-
-
-def digits(value: float) -> str:
-    """No decimal from 100 on, one from 10 on, two from 1 on, else three; halves go up, as in the script.
-
-    >>> digits(1234.4), digits(31.43), digits(0.1166)
-    ('1,234', '31.4', '0.117')
-    """
-    n = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{math.floor(value * 10**n + 0.5) / 10**n:,.{n}f}"
 
 
 def _require(models: Mapping[str, Any], devices: Mapping[str, Any], start: Mapping[str, Any]) -> None:
@@ -175,9 +168,9 @@ def _require(models: Mapping[str, Any], devices: Mapping[str, Any], start: Mappi
         if value not in offer:
             raise ValueError(f"{what}: expected one of {', '.join(map(str, offer))}; got {value!r}")
     config = models[start["model"]]
-    if not 1 <= start["batch"] <= MOST or not 1 <= start["context"] <= config.context:
+    if not 1 <= start["batch"] <= MOST_SEQUENCES or not 1 <= start["context"] <= config.context:
         raise ValueError(
-            f"batch, context: expected 1 to {MOST:,} sequences and 1 to {config.context:,} tokens, "
+            f"batch, context: expected 1 to {MOST_SEQUENCES:,} sequences and 1 to {config.context:,} tokens, "
             f"got {start['batch']} and {start['context']}"
         )
     for name, config in models.items():
@@ -224,11 +217,11 @@ def _limits(device: Any) -> dict[str, Any]:
 # The twin
 
 
-def batches(most: int) -> Iterator[int]:
-    """About eight to an octave, from 1 to ``most``."""
+def batches(most: int, least: int = 1) -> Iterator[int]:
+    """About eight to an octave, from ``least`` to ``most``."""
     last = 0
-    for i in range(8 * MOST.bit_length()):
-        batch = min(most, math.floor(2 ** (i / 8) + 0.5))
+    for i in range(8 * MOST_SEQUENCES.bit_length()):
+        batch = min(most, max(least, math.floor(2 ** (i / 8) + 0.5)))
         if batch > last:
             yield batch
         last = batch
@@ -238,48 +231,59 @@ def _place(seconds: float, batch: int) -> tuple[float, float]:
     """Where a step stands in the picture."""
     across = math.log10(1e3 * seconds / X[0]) / math.log10(X[1] / X[0])
     up = math.log10(batch / seconds / Y[0]) / math.log10(Y[1] / Y[0])
-    return LEFT + WIDTH * across, TOP + HEIGHT * (1 - up)
+    return LEFT + (WIDTH - LEFT - RIGHT) * across, TOP + (HEIGHT - TOP - BOTTOM) * (1 - up)
 
 
-def _line(plane: Plane, many: Sequence[int], kind: str) -> str:
+def _inside(x: float, y: float) -> bool:
+    return LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM
+
+
+def _line(plane: Plane, many: Iterator[int], kind: str) -> str:
     places = (_place(plane.step(batch)[0], batch) for batch in many)
-    inside = ((x, y) for x, y in places if LEFT <= x <= LEFT + WIDTH and TOP <= y <= TOP + HEIGHT)
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in inside)
-    return f'<polyline class="{kind}" points="{points}"/>'
+    path = "L".join(f"{x:.1f},{y:.1f}" for x, y in places if _inside(x, y))
+    return f'<path class="{kind}" d="M{path}"/>' if path else ""
 
 
 def _picture(plane: Plane, batch: int, reading_ms: int | float, alt: str) -> str:
     """The plane as an SVG element: grid, reading line, curve up to where memory is full, the point chosen."""
-    drawn = ""
-    for ms in (1, 10, 100, 1000):
-        x, _ = _place(ms / 1e3, 1)
-        drawn += f'<path class="grid" d="M{x:.1f},{TOP}v{HEIGHT}"/>'
-        drawn += f'<text class="x" x="{x:.1f}" y="{TOP + HEIGHT + 16}">{ms:,}</text>'
-    for per_s in (1, 10, 100, 1000, 10_000, 100_000):
-        _, y = _place(1.0, per_s)
-        drawn += f'<path class="grid" d="M{LEFT},{y:.1f}h{WIDTH}"/>'
-        drawn += f'<text class="y" x="{LEFT - 5}" y="{y + 4:.1f}">{tick(per_s)}</text>'
-    x, _ = _place(reading_ms / 1e3, 1)
-    drawn += f'<path class="reading" d="M{x:.1f},{TOP}v{HEIGHT}"/>'
-    drawn += f'<text class="said" x="{x - 5:.1f}" y="{TOP + HEIGHT - 8}">reading</text>'
-    if plane.largest_batch:
-        drawn += _line(plane, list(batches(plane.largest_batch)), "curve")
-        x, y = _place(plane.step(plane.largest_batch)[0], plane.largest_batch)
-        drawn += f'<rect class="wall" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10"/>'
-        drawn += f'<text class="said" x="{x - 9:.1f}" y="{y - 8:.1f}">memory full</text>'
+    most = plane.largest_batch
+    drawn = _grid(reading_ms) + _line(plane, batches(MOST_SEQUENCES, max(1, most)), "beyond")
+    if most:
+        drawn += _line(plane, batches(min(most, MOST_SEQUENCES)), "curve")
+        x, y = _place(plane.step(most)[0], most)
+        if _inside(x, y):
+            side, at = ("start", x + 9) if x < LEFT + 90 else ("end", x - 9)
+            drawn += f'<rect class="wall" x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10"/>'
+            drawn += _said("memory full", side, at, y - 8)
     x, y = _place(plane.step(batch)[0], batch)
-    drawn += f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
-    drawn += f'<text class="title" x="{LEFT + WIDTH / 2}" y="{SIZE[1] - 6}">ms per token</text>'
-    drawn += f'<text class="title start" x="{LEFT + 6}" y="{TOP + 14}">tokens/s in all</text>'
+    if _inside(x, y):
+        drawn += f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+    else:
+        drawn += _said(OUTSIDE, "end", WIDTH - RIGHT - 6, TOP + 18)
     return (
         f'<svg class="tk-lp-plane" role="img" aria-label="{escape(alt)}" xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {SIZE[0]} {SIZE[1]}" width="{SIZE[0]}">{drawn}</svg>'
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">{drawn}</svg>'
     )
 
 
-def tick(value: int) -> str:
-    """
-    >>> [tick(10**n) for n in (0, 3, 5)]
-    ['1', '1k', '100k']
-    """
-    return f"{value // 1000}k" if value >= 1000 else str(value)
+def _said(words: str, anchor: str, x: Number, y: Number) -> str:
+    return f'<text class="said" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{words}</text>'
+
+
+def _grid(reading_ms: int | float) -> str:
+    ground, drawn = HEIGHT - BOTTOM, ""
+    for ms in (1, 10, 100, 1000):
+        x, _ = _place(ms / 1e3, 1)
+        drawn += f'<path class="grid" d="M{x:.1f},{TOP}V{ground}"/>'
+        drawn += f'<text text-anchor="middle" x="{x:.1f}" y="{ground + 16}">{tick(ms)}</text>'
+    for per_s in (1, 10, 100, 1000, 10_000, 100_000, 1_000_000):
+        _, y = _place(1.0, per_s)
+        drawn += f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>'
+        drawn += f'<text text-anchor="end" x="{LEFT - 5}" y="{y + 4:.1f}">{tick(per_s)}</text>'
+    drawn += '<text x="0" y="12">tokens/s in all</text>'
+    drawn += f'<text text-anchor="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}">ms per token</text>'
+    if X[0] <= reading_ms <= X[1]:
+        x, _ = _place(reading_ms / 1e3, 1)
+        drawn += f'<path class="reading" d="M{x:.1f},{TOP}V{ground}"/>'
+        drawn += _said("reading", "end", x - 5, ground - 8)
+    return drawn

@@ -4,37 +4,42 @@
 (function () {
   'use strict';
 
-  const SVG = 'http://www.w3.org/2000/svg';
-  const HEIGHT = 300;
-  const LEFT = 52;
-  const RIGHT = 10;
-  const TOP = 16;
-  const BOTTOM = 40;
+  const { element, sentence: spoken } = window.teachkitParts;
+
+  const BATCHES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096];
+  const CONTEXTS = [1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+  const SIDES = { memory: 'memory', compute: 'arithmetic' };
+  const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [300, 52, 10, 24, 40];
   const MARKS = ['M-7 0A7 7 0 1 0 7 0A7 7 0 1 0 -7 0Z', 'M0 -8L8 6L-8 6Z', 'M-9 -9H9V9H-9Z', 'M0 -6L6 0L0 6L-6 0Z'];
   const number = new Intl.NumberFormat('en-US');
 
-  function element(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    node.append(...children);
-    return node;
+  // ---- words
+  // Three digits, and all that stand before the point.
+  function digits(value) {
+    let n = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
+    for (let limit = 0.1; value > 0 && value < limit && n < 8; limit /= 10) n += 1;
+    const rounded = Math.floor(value * 10 ** n + 0.5) / 10 ** n;
+    return rounded.toLocaleString('en-US', { minimumFractionDigits: n, maximumFractionDigits: n });
   }
 
-  function drawn(tag, attributes, text) {
-    const node = document.createElementNS(SVG, tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    if (text) node.textContent = text;
-    return node;
+  // For a column: never more than three decimals.
+  function brief(value) {
+    if (value > 0 && value < 0.0005) return '<\u00a00.001';
+    return value >= 1 ? digits(value) : (Math.floor(value * 1000 + 0.5) / 1000).toFixed(3);
   }
 
-  // Three digits, or all before the point.
-  function figure(value) {
-    const digits = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
-    const rounded = Math.floor(value * 10 ** digits + 0.5) / 10 ** digits;
-    return rounded.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  function percent(share) {
+    if (share > 0 && share < 0.005) return 'under 1\u00a0%';
+    return share >= 0.995 && share < 1 - 1e-9 ? 'over 99\u00a0%' : `${Math.floor(100 * share + 0.5)}\u00a0%`;
   }
 
-  const tick = (value) => (value >= 1 ? number.format(value) : value.toFixed(Math.round(-Math.log10(value))));
+  const plural = (n, word) => `${number.format(n)} ${word}${n > 1 ? 's' : ''}`;
+
+  function tick(value) {
+    if (value >= 1e6) return `${value / 1e6}M`;
+    if (value >= 1e3) return `${value / 1e3}k`;
+    return value >= 1 ? String(value) : value.toFixed(Math.round(-Math.log10(value)));
+  }
 
   // ---- counts
   function parts(model, state, bits) {
@@ -75,33 +80,38 @@
     ];
   }
 
-  // Everything that is shown, or null where the device has no rate for the format.
+  // Everything that is shown; or bits of operands for which the device has no rate.
   function bound(device, model, state, bits) {
     const needed = [Math.max(bits[0], bits[1]), Math.max(bits[1], bits[2])];
-    if (needed.some((b) => device.peaks[b] === null)) return null;
+    const missing = needed.find((b) => device.peaks[b] === null);
+    if (missing) return { missing, parts: [] };
     const found = parts(model, state, bits).map((part) => {
       const computing = part.flops / device.peaks[part.bits];
-      const fetching = part.bytes / device.bytes_per_s;
-      return { ...part, seconds: Math.max(computing, fetching), memory: fetching >= computing };
+      const moving = part.bytes / device.bytes_per_s;
+      return { ...part, seconds: Math.max(computing, moving), side: moving >= computing ? 'memory' : 'compute' };
     });
     return { parts: found, total: found.reduce((sum, part) => sum + part.seconds, 0), peak: device.peaks[needed[0]] };
   }
 
-  function sentence(device, model, state, bits, result) {
-    if (!result) return `No rate is known for ${device.name} with ${state.bits}: choose another format.`;
-    const waits = result.parts.filter((part) => part.memory).reduce((sum, part) => sum + part.seconds, 0);
-    const decode = state.phase === 'decode';
-    const fresh = state.batch * (decode ? 1 : state.tokens);
+  function fit(device, model, state, bits) {
     const kept = model.windows.reduce((sum, [window, count]) => sum + count * Math.min(state.tokens, window || state.tokens), 0);
     const used = model.params * bits[0] / 8 + state.batch * kept * model.kv_width * bits[2] / 8;
-    return `${decode ? 'One step of decode' : 'Prefill'}, ${model.name} on ${device.name}, ${state.bits}, `
-      + `${number.format(state.batch)} ${state.batch > 1 ? 'sequences' : 'sequence'} ${decode ? 'with a context of' : 'of'} `
-      + `${number.format(state.tokens)} tokens: at least ${figure(result.total * 1e3)} ms, `
-      + `so at most ${figure(fresh / result.total)} tokens a second. `
-      + `${figure(100 * waits / result.total)} % of that time waits for memory. `
-      + `The ridge lies at ${figure(result.peak / device.bytes_per_s)} FLOPs per byte. `
-      + `Weights, keys and values take ${figure(used / 2 ** 30)} GiB; the device has ${figure(device.memory_gb)}`
-      + (used > device.memory_gb * 2 ** 30 ? ': they do not fit.' : '.');
+    const room = `${digits(used / 2 ** 30)} of ${digits(device.memory_gb)} GiB.`;
+    return used > device.memory_gb * 2 ** 30
+      ? `That does not fit: weights, keys and values would take ${room}` : `Weights, keys and values take ${room}`;
+  }
+
+  function sentence(device, model, state, bits, result) {
+    if (result.missing) return `No rate is known for ${result.missing}-bit operands on ${device.name}. Choose another format.`;
+    const decode = state.phase === 'decode';
+    const fresh = state.batch * (decode ? 1 : state.tokens);
+    const waits = Object.entries(SIDES).map(([side, name]) => [
+      name, result.parts.reduce((sum, part) => sum + (part.side === side ? part.seconds : 0), 0) / result.total,
+    ]).filter(([, share]) => share > 0).map(([name, share], i) => `${percent(share)}${i ? '' : ' of that time'} for ${name}`);
+    return `${model.name} on ${device.name}, ${state.bits}, ${plural(state.batch, 'sequence')} of ${plural(state.tokens, 'token')}: `
+      + `${decode ? 'a decode step' : 'prefill'} takes at least ${digits(result.total * 1e3)} ms, `
+      + `so at most ${digits(fresh / result.total)} tokens/s in all. It waits ${waits.join(', ')}. `
+      + `The ridge lies at ${digits(result.peak / device.bytes_per_s)} FLOPs per byte. ${fit(device, model, state, bits)}`;
   }
 
   // ---- picture
@@ -113,107 +123,116 @@
     const x = (value) => LEFT + (Math.min(Math.max(Math.log10(value), left), right) - left) / (right - left) * (width - LEFT - RIGHT);
     const y = (value) => TOP + (high - Math.max(Math.log10(value), low)) / (high - low) * (ground - TOP);
     const nodes = [];
-    for (let e = left; e < right; e += 1) {
+    for (let e = Math.ceil(left); e <= right; e += 1) {
       const at = x(10 ** e);
-      nodes.push(drawn('line', { class: 'grid', x1: at, x2: at, y1: TOP, y2: ground }));
-      nodes.push(drawn('text', { x: at, y: ground + 16, 'text-anchor': 'middle' }, tick(10 ** e)));
+      nodes.push(element('line', { class: 'grid', x1: at, x2: at, y1: TOP, y2: ground }),
+        element('text', { x: at, y: ground + 16, 'text-anchor': 'middle' }, tick(10 ** e)));
     }
     for (let e = Math.ceil(low); e <= Math.floor(high); e += 1) {
       const at = y(10 ** e);
-      nodes.push(drawn('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: at, y2: at }));
-      nodes.push(drawn('text', { x: LEFT - 6, y: at + 4, 'text-anchor': 'end' }, tick(10 ** (e - 12))));
+      nodes.push(element('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: at, y2: at }),
+        element('text', { x: LEFT - 6, y: at + 4, 'text-anchor': 'end' }, tick(10 ** (e - 12))));
     }
-    nodes.push(drawn('text', { x: 0, y: 11 }, 'TFLOP/s'));
-    nodes.push(drawn('text', { x: width - RIGHT, y: HEIGHT - 4, 'text-anchor': 'end' }, 'FLOPs per byte'));
+    nodes.push(element('text', { x: 0, y: 12 }, 'TFLOP/s'),
+      element('text', { x: width - RIGHT, y: HEIGHT - 4, 'text-anchor': 'end' }, 'FLOPs per byte'));
     const ridge = result.peak / device.bytes_per_s;
     const roof = [[data.intensities[0], device.bytes_per_s * data.intensities[0]], [ridge, result.peak], [data.intensities[1], result.peak]];
-    nodes.push(drawn('polyline', { class: 'roof', points: roof.map(([a, b]) => `${x(a)},${y(b)}`).join(' ') }));
+    nodes.push(element('path', { class: 'roof', d: `M${roof.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join('L')}` }));
     result.parts.forEach((part, i) => {
       if (!part.flops) return;
       const place = `translate(${x(part.flops / part.bytes).toFixed(1)} ${y(part.flops / part.seconds).toFixed(1)})`;
-      nodes.push(drawn('path', { class: `mark m${i}`, d: MARKS[i], transform: place }));
+      nodes.push(element('path', { class: `mark m${i}`, d: MARKS[i], transform: place }));
     });
     return nodes;
+  }
+
+  function row(part, i) {
+    const mark = element('svg', { class: 'tk-rl-mark', viewBox: '-11 -11 22 22', width: 18, height: 18, 'aria-hidden': 'true' });
+    if (MARKS[i]) mark.append(element('path', { class: `mark m${i}`, d: MARKS[i] }));
+    return element('tr', {}, element('td', {}, element('span', {}, mark, part.name)),
+      element('td', {}, part.flops ? digits(part.flops / part.bytes) : '0'),
+      element('td', {}, brief(part.seconds * 1e3)), element('td', {}, SIDES[part.side]));
   }
 
   function render(host, data) {
     const state = { ...data.start };
     const named = (list, name) => list.find((item) => item.name === name);
-    const device = () => named(data.devices, state.device);
-    const model = () => named(data.models, state.model);
-    const bits = () => named(data.formats, state.bits).bits;
+    const chosen = () => [named(data.devices, state.device), named(data.models, state.model), state, named(data.formats, state.bits).bits];
 
     // ---- parts
     function menu(title, key, options) {
       const box = element('select', {}, ...options.map(([value, text]) => element('option', { value }, text)));
       box.value = state[key];
-      box.addEventListener('change', () => { state[key] = box.value; update(); });
+      box.addEventListener('change', () => { state[key] = box.value; tokens.limit(); update(true); });
       return element('label', {}, title, box);
     }
 
-    function slider(title, key, values) {
-      const bar = element('input', { type: 'range', min: 0, step: 1, 'aria-label': title });
-      const shown = element('output');
-      bar.addEventListener('input', () => { state[key] = values()[Number(bar.value)]; update(); });
-      const refresh = () => {
-        const offered = values();
-        if (!offered.includes(state[key])) state[key] = offered[offered.length - 1]; // another model's context
-        bar.max = offered.length - 1;
-        bar.value = offered.indexOf(state[key]);
-        bar.setAttribute('aria-valuetext', number.format(state[key]));
-        shown.textContent = number.format(state[key]);
+    // A slider over round values, and beside it a field for any other.
+    function counter(title, key, values, most) {
+      const slider = element('input', { type: 'range', min: 0, max: values.length - 1, step: 1, 'aria-label': `${title}, round values` });
+      const field = element('input', { type: 'number', min: 1, step: 1, inputmode: 'numeric', 'aria-label': title });
+      const nearest = (value) => values.reduce((best, v, i) => (Math.abs(v - value) < Math.abs(values[best] - value) ? i : best), 0);
+      const place = () => {
+        slider.value = nearest(state[key]);
+        slider.setAttribute('aria-valuetext', number.format(state[key]));
       };
-      return { node: element('label', {}, title, element('span', { class: 'tk-rl-pair' }, bar, shown)), refresh };
+      const limit = () => { // what the model allows
+        field.max = most();
+        state[key] = Math.min(state[key], most());
+        field.value = state[key];
+        place();
+      };
+      slider.addEventListener('input', () => { state[key] = values[Number(slider.value)]; limit(); update(false); });
+      slider.addEventListener('change', () => update(true));
+      field.addEventListener('input', () => {
+        const value = Math.floor(Number(field.value));
+        if (!(value >= 1 && value <= most())) return; // half typed; put right when the field is left
+        state[key] = value;
+        place();
+        update(false);
+      });
+      field.addEventListener('change', () => { field.value = state[key]; update(true); });
+      limit();
+      return { limit, box: element('div', { class: 'tk-rl-counter' }, element('span', { 'aria-hidden': 'true' }, title), element('span', { class: 'tk-rl-pair' }, field, slider)) };
     }
 
     const names = (list) => list.map((item) => [item.name, item.name]);
-    const batch = slider('Batch (sequences)', 'batch', () => data.batches);
-    const tokens = slider('Tokens per sequence', 'tokens', () => data.tokens.filter((n) => n <= model().context));
-    const plot = drawn('svg', { class: 'tk-rl-plot', 'aria-hidden': 'true' });
-    const says = element('p', { class: 'tk-rl-says', 'aria-live': 'polite' });
+    const tokens = counter('Tokens per sequence', 'tokens', CONTEXTS, () => named(data.models, state.model).context);
+    const batch = counter('Sequences in the batch', 'batch', BATCHES, () => data.most);
+    const plot = element('svg', { class: 'tk-rl-plot', 'aria-hidden': 'true' }); // the table and the sentence say it
+    const frame = element('div', {}, plot);
+    const says = spoken({ class: 'tk-rl-says' });
     const body = element('tbody');
-    const head = ['part', 'FLOPs per byte', 'waits for', 'ms at least'].map((text) => element('th', { scope: 'col' }, text));
-    const list = element('table', {}, element('thead', {}, element('tr', {}, ...head)), body);
+    const table = element('table', {},
+      element('thead', {}, element('tr', {}, ...['part', 'FLOPs per\u00a0byte', 'ms', 'waits for'].map((text) => element('th', { scope: 'col' }, text)))),
+      body);
     host.replaceChildren(element('div', { class: 'tk-rl' },
       element('div', { class: 'tk-rl-choice' },
-        menu('Device', 'device', names(data.devices)),
         menu('Model', 'model', names(data.models)),
+        menu('Device', 'device', names(data.devices)),
+        tokens.box, batch.box,
         menu('Phase', 'phase', [['decode', 'decode: one token each'], ['prefill', 'prefill: read the prompts']]),
-        menu('Numbers', 'bits', names(data.formats)),
-        batch.node, tokens.node),
-      plot, list, says));
+        menu('Number formats', 'bits', names(data.formats))),
+      frame, says.box, table));
 
     // ---- behaviour
-    function rows(result) {
-      return result.parts.map((part, i) => {
-        const mark = drawn('svg', { class: 'tk-rl-mark', viewBox: '-11 -11 22 22', width: 18, height: 18, 'aria-hidden': 'true' });
-        if (MARKS[i]) mark.append(drawn('path', { class: `mark m${i}`, d: MARKS[i] }));
-        return element('tr', {},
-          element('td', {}, mark, part.name),
-          element('td', {}, part.flops ? figure(part.flops / part.bytes) : '0'),
-          element('td', {}, part.memory ? 'memory' : 'arithmetic'),
-          element('td', {}, figure(part.seconds * 1e3)));
-      });
-    }
-
     function redraw(result) {
-      const width = Math.max(260, Math.min(640, plot.parentElement.clientWidth - 34 || 480));
+      const width = Math.min(640, frame.clientWidth || 480); // no width yet: not shown yet
       plot.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
       plot.setAttribute('width', width);
-      plot.replaceChildren(...(result ? picture(width, data, device(), result) : []));
+      plot.replaceChildren(...(result.missing ? [] : picture(width, data, chosen()[0], result)));
     }
 
-    function update() {
-      batch.refresh();
-      tokens.refresh();
-      const result = bound(device(), model(), state, bits());
+    function update(done) {
+      const result = bound(...chosen());
+      frame.hidden = table.hidden = Boolean(result.missing);
       redraw(result);
-      body.replaceChildren(...(result ? rows(result) : []));
-      says.textContent = sentence(device(), model(), state, bits(), result);
+      body.replaceChildren(...result.parts.map(row));
+      says.say(sentence(...chosen(), result), done);
     }
 
-    update();
-    if (window.ResizeObserver) new ResizeObserver(() => redraw(bound(device(), model(), state, bits()))).observe(host);
+    update(false);
+    if (window.ResizeObserver) new ResizeObserver(() => redraw(bound(...chosen()))).observe(frame);
   }
 
   window.teachkitFigures = window.teachkitFigures || {};

@@ -12,7 +12,17 @@ from html import escape
 from typing import Any
 
 from teachkit.figures.html import Figure, show
-from teachkit.figures.step_counts import Number, Sizes, parts, sizes
+from teachkit.figures.step_counts import (
+    MOST_SEQUENCES,
+    Number,
+    Sizes,
+    digits,
+    parts,
+    sequences,
+    sizes,
+    tick,
+    waits,
+)
 
 # What is chosen in the menu -> bits of weights, of activations, of keys and values.
 FORMATS: Mapping[str, tuple[int, int, int]] = {
@@ -23,9 +33,7 @@ FORMATS: Mapping[str, tuple[int, int, int]] = {
     "all in 8 bits": (8, 8, 8),
 }
 PHASES = ("decode", "prefill")
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-TOKENS = (16, 32, 64, 100, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
-INTENSITIES = (0.1, 10_000.0)  # ends of the horizontal axis
+INTENSITIES = (0.1, 300_000.0)  # ends of the horizontal axis; every part of every step lies between them
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 480, 320, 52, 10, 40, 40
 
 
@@ -45,50 +53,41 @@ def roofline(
 
     devices, models     what the menus offer: name -> ``teachkit.hardware.Device``, ``teachkit.ModelConfig``
     device ... tokens   what is chosen when the page opens; the first device and model if not said
-    Raises              ValueError: a choice that is not on offer, a format without a rate, more tokens than
-                        the model's context
+    Raises              ValueError: a choice that is not on offer, a format without a rate, counts below 1,
+                        more tokens than the model's context
     """
     device, model = device or next(iter(devices)), model or next(iter(models))
-    for what, value, known in (
-        ("device", device, tuple(devices)),
-        ("model", model, tuple(models)),
-        ("phase", phase, PHASES),
-        ("bits", bits, tuple(FORMATS)),
-        ("batch", batch, BATCHES),
-        ("tokens", tokens, tuple(n for n in TOKENS if model in models and n <= models[model].context)),
-    ):
-        if value not in known:
-            raise ValueError(f"{what}: expected one of {', '.join(map(str, known))}; got {value!r}")
+    start = {
+        "device": device,
+        "model": model,
+        "phase": phase,
+        "bits": bits,
+        "batch": batch,
+        "tokens": tokens,
+    }
+    _require(devices, models, start)
     known_devices = {name: _peaks(given) for name, given in devices.items()}
     known_models = {name: sizes(config) for name, config in models.items()}
     chosen = known_devices[device], known_models[model], phase, FORMATS[bits], batch, tokens
     said = sentence(device, model, phase, bits, batch, tokens, devices=known_devices, models=known_models)
-    if _rate(known_devices[device], FORMATS[bits]) is None:
+    if _missing(known_devices[device], FORMATS[bits]):
         raise ValueError(f"bits: {said}")
     alt = alt or said
     data = {
         "devices": [{"name": name, **given} for name, given in known_devices.items()],
         "models": [{"name": name, **asdict(given)} for name, given in known_models.items()],
         "formats": [{"name": name, "bits": given} for name, given in FORMATS.items()],
-        "batches": BATCHES,
-        "tokens": TOKENS,
+        "most": MOST_SEQUENCES,
         "intensities": INTENSITIES,
-        "start": {
-            "device": device,
-            "model": model,
-            "phase": phase,
-            "bits": bits,
-            "batch": batch,
-            "tokens": tokens,
-        },
+        "start": start,
     }
     header = ["device", "GB/s", *(f"TFLOP/s, {b} bits" for b in (32, 16, 8)), "FLOPs per byte, 16 bits"]
     rows = [
         [
             name,
-            figure(given["bytes_per_s"] / 1e9),
-            *(figure(given["peaks"][b] / 1e12) if given["peaks"][b] else "–" for b in ("32", "16", "8")),
-            figure(given["peaks"]["16"] / given["bytes_per_s"]) if given["peaks"]["16"] else "–",
+            digits(given["bytes_per_s"] / 1e9),
+            *(digits(given["peaks"][b] / 1e12) if given["peaks"][b] else "–" for b in ("32", "16", "8")),
+            digits(given["peaks"]["16"] / given["bytes_per_s"]) if given["peaks"]["16"] else "–",
         ]
         for name, given in known_devices.items()
     ]
@@ -109,38 +108,31 @@ def sentence(
 ) -> str:
     """What the figure shows, in words; the script says the same."""
     given, shape, widths = devices[device], models[model], FORMATS[bits]
-    peaks = _rate(given, widths)
-    if peaks is None:
-        return f"No rate is known for {device} with {bits}: choose another format."
-    found = parts(shape, phase, batch, tokens, widths)
-    bandwidth = given["bytes_per_s"]
-    seconds = [part.seconds(bandwidth, peaks[str(part.bits)]) for part in found]
-    total = sum(seconds)
-    memory = sum(s for part, s in zip(found, seconds, strict=True) if s == part.bytes / bandwidth)
+    missing = _missing(given, widths)
+    if missing:
+        return f"No rate is known for {missing}-bit operands on {device}. Choose another format."
+    bandwidth, peaks = given["bytes_per_s"], given["peaks"]
+    seconds = {"memory": 0.0, "compute": 0.0}
+    for part in parts(shape, phase, batch, tokens, widths):
+        bound = part.seconds(bandwidth, peaks[str(part.bits)])
+        seconds["memory" if bound == part.bytes / bandwidth else "compute"] += bound
+    total = sum(seconds.values())
     new = batch * (1 if phase == "decode" else tokens)
-    what = "One step of decode" if phase == "decode" else "Prefill"
-    reads = "with a context of" if phase == "decode" else "of"
-    many = "sequences" if batch > 1 else "sequence"
-    used = shape.params * widths[0] / 8 + batch * _kept(shape, tokens) * shape.kv_width * widths[2] / 8
     return (
-        f"{what}, {model} on {device}, {bits}, {batch:,} {many} {reads} {tokens:,} tokens: at least "
-        f"{figure(total * 1e3)} ms, so at most {figure(new / total)} tokens a second. "
-        f"{figure(100 * memory / total)} % of that time waits for memory. "
-        f"The ridge lies at {figure(peaks[str(max(widths[0], widths[1]))] / bandwidth)} FLOPs per byte. "
-        f"Weights, keys and values take {figure(used / 2**30)} GiB; "
-        f"the device has {figure(given['memory_gb'])}"
-        + (": they do not fit." if used > given["memory_gb"] * 2**30 else ".")
+        f"{model} on {device}, {bits}, {sequences(batch, tokens)}: "
+        f"{'a decode step' if phase == 'decode' else 'prefill'} takes at least {digits(total * 1e3)} ms, "
+        f"so at most {digits(new / total)} tokens/s in all. {waits(seconds)} "
+        f"The ridge lies at {digits(peaks[str(max(widths[0], widths[1]))] / bandwidth)} FLOPs per byte. "
+        f"{_fit(shape, widths, batch, tokens, given['memory_gb'])}"
     )
 
 
-def figure(value: Number) -> str:
-    """Three digits or all before the point; halves go up, as in the script.
-
-    >>> figure(0.04567), figure(6.666), figure(153.02), figure(12345.6)
-    ('0.046', '6.67', '153', '12,346')
-    """
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{math.floor(value * 10**digits + 0.5) / 10**digits:,.{digits}f}"
+def _fit(model: Sizes, bits: Sequence[int], batch: int, tokens: int, memory_gib: Number) -> str:
+    used = model.params * bits[0] / 8 + batch * _kept(model, tokens) * model.kv_width * bits[2] / 8
+    room = f"{digits(used / 2**30)} of {digits(memory_gib)} GiB."
+    if used > memory_gib * 2**30:
+        return f"That does not fit: weights, keys and values would take {room}"
+    return f"Weights, keys and values take {room}"
 
 
 def _kept(model: Sizes, tokens: int) -> int:
@@ -162,10 +154,28 @@ def _peak(device: Any, bits: int) -> int | None:
         return None
 
 
-def _rate(device: Mapping[str, Any], bits: Sequence[int]) -> Mapping[str, Any] | None:
-    """Peaks by bits; None if one that is needed is missing."""
+def _missing(device: Mapping[str, Any], bits: Sequence[int]) -> int | None:
+    """Bits of operands that are needed, and for which the device has no rate."""
     needed = max(bits[0], bits[1]), max(bits[1], bits[2])
-    return None if any(device["peaks"][str(b)] is None for b in needed) else device["peaks"]
+    return next((b for b in needed if device["peaks"][str(b)] is None), None)
+
+
+def _require(devices: Mapping[str, Any], models: Mapping[str, Any], start: Mapping[str, Any]) -> None:
+    offers: tuple[tuple[str, Any], ...] = (
+        ("device", devices),
+        ("model", models),
+        ("phase", PHASES),
+        ("bits", FORMATS),
+    )
+    for what, offer in offers:
+        if start[what] not in offer:
+            raise ValueError(f"{what}: expected one of {', '.join(map(str, offer))}; got {start[what]!r}")
+    context = models[start["model"]].context
+    if not 1 <= start["batch"] <= MOST_SEQUENCES or not 1 <= start["tokens"] <= context:
+        raise ValueError(
+            f"batch, tokens: expected 1 to {MOST_SEQUENCES:,} sequences and 1 to {context:,} tokens, "
+            f"got {start['batch']} and {start['tokens']}"
+        )
 
 
 def _picture(
@@ -194,7 +204,7 @@ def _picture(
     drawn = [
         f'<line class="grid" x1="{x(10.0**e):.1f}" x2="{x(10.0**e):.1f}" y1="{TOP}" y2="{ground}"/>'
         f'<text text-anchor="middle" x="{x(10.0**e):.1f}" y="{ground + 16}">{tick(10.0**e)}</text>'
-        for e in range(-1, 4)
+        for e in range(-1, 6)
     ]
     drawn += [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(10.0**e):.1f}" y2="{y(10.0**e):.1f}"/>'
@@ -204,9 +214,7 @@ def _picture(
     drawn.append('<text x="0" y="12">TFLOP/s</text>')
     drawn.append(f'<text text-anchor="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}">FLOPs per byte</text>')
     roof = [(INTENSITIES[0], bandwidth * INTENSITIES[0]), (ridge, peak), (INTENSITIES[1], peak)]
-    drawn.append(
-        '<polyline class="roof" points="' + " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in roof) + '"/>'
-    )
+    drawn.append('<path class="roof" d="M' + "L".join(f"{x(a):.1f},{y(b):.1f}" for a, b in roof) + '"/>')
     for number, part in enumerate(parts(model, phase, batch, tokens, bits)):
         if part.flops:
             at, rate = part.flops / part.bytes, part.flops / part.seconds(bandwidth, peaks[str(part.bits)])
@@ -229,12 +237,3 @@ MARKS = (
     "M-9 -9H9V9H-9Z",
     "M0 -6L6 0L0 6L-6 0Z",
 )
-
-
-def tick(value: Number) -> str:
-    """A power of ten as the axes print it.
-
-    >>> tick(0.001), tick(10.0), tick(1000.0)
-    ('0.001', '10', '1,000')
-    """
-    return f"{value:,.0f}" if value >= 1 else f"{value:.{round(-math.log10(value))}f}"

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
 from teachkit.figures.html import Figure, show
+from teachkit.figures.step_counts import (
+    MOST_SEQUENCES,
+    SIDES,
+    brief,
+    digits,
+    percent,
+    sequences,
+    waits,
+    whole,
+)
 
 WEIGHT_BITS = (16, 8, 4)
 KV_BITS = (16, 8)
 DEGREES = (1, 2, 4, 8, 16)  # devices that share a model
-SIDES = {"memory": "memory", "compute": "arithmetic", "link": "the link"}  # as they are called on the page
 PARTS = (
     "embedding",
     "norms",
     "attention projections",
     "attention scores",
-    "mlp",
+    "MLP",
     "head",
     "communication",
 )
@@ -42,15 +50,15 @@ def step_breakdown(
 ) -> Figure:
     """Where the time of a decode step goes, part by part, and what each part waits for.
 
-    models      name -> config, as teachkit.config.ModelConfig has it
-    devices     name -> device, as teachkit.hardware.Device has it; each with a link
-    predict     called as predict(config, device, batch=, context=, weight_bits=, kv_bits=, tp=); returns
-                (cost, bound, memory) as teachkit.cost, roofline and memory do. What the page shows without
-                scripts comes from it; the script holds the same formulas, for settings yet to be chosen
-    message_s   the least time that one all-reduce takes; ``predict`` is to assume the same
-    model ...   what is chosen when the page opens; the first model and device if not said
-    Raises      ValueError: a model, device, degree or number of bits that is not on offer; counts below 1, or
-                a context beyond the model's; a device without a link
+    models        name -> config, as teachkit.config.ModelConfig has it
+    devices       name -> device, as teachkit.hardware.Device has it; each with a link
+    predict       called as predict(config, device, batch=, context=, weight_bits=, kv_bits=, tp=); returns
+                  (cost, bound, memory) as teachkit.cost, roofline and memory do. What the page shows without
+                  scripts comes from it; the script holds the same formulas, for settings yet to be chosen
+    message_s     the least time that one all-reduce takes; ``predict`` is to assume the same
+    model ... tp  what is chosen when the page opens; the first model and device if not said
+    Raises        ValueError: a model, device, degree or number of bits that is not on offer; counts below 1,
+                  a context beyond the model's; a device without a link
     """
     model, device = model or next(iter(models)), device or next(iter(devices))
     start = {
@@ -70,6 +78,7 @@ def step_breakdown(
         "kv_bits": KV_BITS,
         "degrees": DEGREES,
         "message_us": message_s * 1e6,
+        "most": MOST_SEQUENCES,
         "start": start,
     }
     setting = {key: start[key] for key in ("batch", "context", "weight_bits", "kv_bits", "tp")}
@@ -87,10 +96,8 @@ def sentence(
 ) -> str:
     """What the figure shows, in words; the script says the same."""
     step, bound, memory = predicted
-    n, batch, context = setting["tp"], setting["batch"], setting["context"]
-    many = f"{batch:,} sequences" if batch > 1 else "1 sequence"
-    shares = {side: sum(p.seconds for p in bound.parts if p.side == side) / bound.seconds for side in SIDES}
-    waits = ", ".join(f"{percent(shares[side])} for {said}" for side, said in SIDES.items() if shares[side])
+    n, batch = setting["tp"], setting["batch"]
+    seconds = {side: sum(p.seconds for p in bound.parts if p.side == side) for side in SIDES}
     largest = max(bound.parts, key=lambda part: part.seconds)
     busy = step.bytes / (limits.bytes_per_s * bound.seconds)
     held, room = memory.total_bytes / 2**30, limits.memory_bytes / 2**30
@@ -98,32 +105,23 @@ def sentence(
     if held > room:
         fits = "That does not fit: each would hold" if n > 1 else "That does not fit: it would hold"
     return (
-        f"{model} on {f'{n} × ' if n > 1 else 'one '}{device}, {many} of {context:,} tokens: "
+        f"{model} on {f'{n} × ' if n > 1 else 'one '}{device}, weights in {setting['weight_bits']} bits, "
+        f"keys and values in {setting['kv_bits']}, {sequences(batch, setting['context'])}: "
         f"a decode step takes at least {digits(bound.seconds * 1e3)} ms, so at most "
-        f"{digits(batch / bound.seconds)} tokens/s in all. "
-        f"Its largest part: {largest.name}, {percent(largest.seconds / bound.seconds)}. It waits {waits}. "
-        f"MBU is at most {percent(busy)}. {fits} {digits(held)} of {digits(room)} GiB."
+        f"{digits(batch / bound.seconds)} tokens/s in all. Its largest part: {_called(largest.name)}, "
+        f"{percent(largest.seconds / bound.seconds)}. {waits(seconds)} "
+        f"MBU is at most {whole(busy)}. {fits} {digits(held)} of {digits(room)} GiB."
     )
 
 
 def part_rows(predicted: tuple[Any, Any, Any]) -> list[list[str]]:
     """Part, milliseconds, what it waits for; in the order in which they run."""
-    return [[p.name, digits(p.seconds * 1e3), SIDES[p.side]] for p in predicted[1].parts]
+    return [[_called(p.name), brief(p.seconds * 1e3), SIDES[p.side]] for p in predicted[1].parts]
 
 
-def digits(value: float) -> str:
-    """No decimal from 100 on, one from 10 on, two from 1 on, else three; halves go up, as in the script.
-
-    >>> digits(123.4), digits(6.7349), digits(0.0125)
-    ('123', '6.73', '0.013')
-    """
-    n = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{math.floor(value * 10**n + 0.5) / 10**n:,.{n}f}"
-
-
-def percent(share: float) -> str:
-    """A share in whole percent; halves go up."""
-    return f"{math.floor(100 * share + 0.5)} %"
+def _called(name: str) -> str:
+    """A component of the cost model as the page calls it."""
+    return "MLP" if name == "mlp" else name
 
 
 def degrees(config: Any) -> list[int]:
@@ -147,9 +145,9 @@ def _require(models: Mapping[str, Any], devices: Mapping[str, Any], start: Mappi
     if start["tp"] not in degrees(config):
         some = ", ".join(map(str, degrees(config)))
         raise ValueError(f"tp: expected one of {some} for {start['model']}, got {start['tp']}")
-    if start["batch"] < 1 or not 1 <= start["context"] <= config.context:
+    if not 1 <= start["batch"] <= MOST_SEQUENCES or not 1 <= start["context"] <= config.context:
         raise ValueError(
-            f"batch, context: expected at least 1 of each and at most {config.context:,} tokens, "
+            f"batch, context: expected 1 to {MOST_SEQUENCES:,} sequences and 1 to {config.context:,} tokens, "
             f"got {start['batch']} and {start['context']}"
         )
     for name, device in devices.items():
