@@ -721,6 +721,7 @@ Markdown(f"""
 | --- | --- | --- |
 | LLaMA-65B needs two A100s with 80 GB in 16 bits | {page} | Right: {2 * size["llama-65b"] / 1e9:.1f} GB of weights, {a100.memory_bytes / 1e9:.1f} GB of memory. |
 | GPU-hours within 10 % of the reported ones suggest a good estimate of training time | {page} | Weak: 0.5 was assumed; by the tool's own FLOPs, the paper's hours imply {min(by_tool):.2f} to {max(by_tool):.2f}. |
+| GPU-hours halve at the full peak, and fall by 68 % on H100s | {page} | By construction: hours are FLOPs over a share of the peak. On H100s {1 - a100.peak(16) / h100.peak(16):.0%} less, if they reach the same share. |
 | LLaMA's code processes around 380 tokens/s/GPU | {page}, after [the paper](https://arxiv.org/abs/2302.13971), section 2.4 | Of LLaMA-65B: its hours mean {per_gpu["llama-65b"]:.0f}, those of LLaMA-7B {per_gpu["llama-7b"]:,.0f}. |
 | On H100s communication takes a larger share *because* memory bandwidth grew by less | {page} | Wrong cause: exchanges go over the link. It is {h100.link_bytes_per_s / a100.link_bytes_per_s:.2f} times as fast, arithmetic {h100.peak(16) / a100.peak(16):.2f} times. |
 | GPT-3 takes 350 GB each for gradients, activations and per optimizer state | {eecs} | Gradients in 16 bits: {2 * n_gpt3 / 1e9:.0f} GB. A state of Adam is kept in 32 bits: {4 * n_gpt3 / 1e9:.0f} GB. Activations depend on batch and length. |
@@ -795,12 +796,12 @@ Markdown(f"""
 #
 # </details>
 #
-# **B.** A report says that a model with $N$ parameters was trained on $D_t$ tokens in $h$ GPU-hours. What do you compute first, and what would make you doubt the report?
+# **B.** A [V100 with 32 GB](https://images.nvidia.com/content/technologies/volta/pdf/volta-v100-datasheet-update-us-1165301-r5.pdf) has a peak of 125 TFLOP/s. Training GPT-3, $175 \cdot 10^9$ parameters, on $300 \cdot 10^9$ tokens is said to take 355 years of one (*LLM-Systems Basics*). What do you compute first, and what would make you doubt it? Could one do it?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# The share of the peak: $6ND_t / (3600 \cdot h \cdot \text{peak})$. Above 1 is impossible. At a few percent something other than arithmetic took the time, or one of the three numbers is wrong.
+# The share of the peak: $6 \cdot 175 \cdot 300 \cdot 10^{18} / (355 \cdot 3.16 \cdot 10^7) = 28 \cdot 10^{12}$ FLOP/s, $28/125 = 0.22$. Above 1 is impossible; at a few percent something other than arithmetic took the time, or a number is wrong. One could not: the state alone fills $16 \cdot 175 / 34.4 = 81$ of them.
 #
 # </details>
 #
