@@ -26,9 +26,9 @@
 # %% [markdown]
 # # Latency, throughput and money
 #
-# A talk says that Mistral-7B on one A10 serves a million requests a day for about 15 dollars a day. **Could you?**
+# A talk says that Mistral-7B on one NVIDIA A10, a GPU with 24 GB, serves a million requests a day for about 15 dollars a day. **Could you?**
 #
-# Write down yes or no, and the one thing that you would have to ask first. Section 5 settles it. The talk is
+# Write down yes or no, and what you would have to ask first; section 5 settles it. The talk is
 # T. Lacroix, [*Exploring the Latency/Throughput & Cost Space for LLM Inference*](https://www.youtube.com/watch?v=mYRqvB1_gRk), October 2023.
 #
 # **Afterwards you can**
@@ -41,8 +41,8 @@
 # - choose a device for a workload under a limit on the mean time per token.
 #
 # **You need** the lessons on generation (prefill and decode; *TTFT*, the time to the first token, and *TPOT*, the time per token after it), on the KV
-# cache (bytes per token), on the roofline and on the cost model. From the last two: a part of a step takes at least as long as the slower of two things, its
-# FLOPs at the device's peak and its bytes at the device's bandwidth; a step is the sum of its parts. No GPU and no network are needed once `teachkit` is installed. Allow an hour and ten minutes.
+# cache (bytes per token), on the roofline and on the cost model. From the last two: a step is the sum of its parts, and a part takes at least as long as the slower of two things, its
+# FLOPs at the device's peak and its bytes at the device's bandwidth. It *waits for* the slower one. No GPU and no network are needed once `teachkit` is installed. Allow an hour and ten minutes.
 
 # %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
@@ -83,8 +83,8 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 # %% [markdown]
 # ## 1. One user or many
 #
-# Two people ask the same server at the same moment. It can serve them *by turns*, a token for one and then a token for the other, or *in a batch*: one
-# decode step that takes a token of each and returns a token to each. Does a batch change what anybody gets? Three sequences of different length, in one batch and alone:
+# A server can serve two people *by turns*, a token for one and then a token for the other, or *in a batch*: one
+# decode step for both. Does a batch change what anybody gets? Three sequences of different length, in one batch and alone:
 
 # %%
 model = tk.load("bundled")
@@ -106,8 +106,8 @@ for row, text in enumerate(texts):
 # Same logits, to 0.001. What changes is time. **Latency** is what one user waits: here TPOT, the seconds between two tokens of the
 # same answer. **Throughput** is what the server writes: tokens per second, of all answers together. For one user, each is the inverse of the other. For two?
 #
-# **Predict.** This book's small model writes one token for 1 sequence, then, in one step, one token for each of 32 sequences. How much longer is the second step: not at
-# all, a few times, or 32 times? The control serves the same users by turns, each with a cache of its own.
+# **Predict.** This book's small model takes a step for 1 sequence, then a step for 32 sequences. Does the second take about as long, a few times as long, or 32 times? The control
+# serves users by turns, each with a cache of its own.
 
 # %% tags=["nbval-ignore-output"]
 CONTEXT = 128
@@ -116,7 +116,7 @@ CONTEXT = 128
 def decode_call(batch):
     """Runs one decode step for `batch` sequences behind 127 tokens each"""
     cache = tk.cache.ContiguousCache(config, batch, CONTEXT)
-    cache.plan([CONTEXT] * batch)  # zeros instead of texts: as many bytes
+    cache.plan([CONTEXT] * batch)  # no texts, but as many bytes
     tokens = torch.zeros(batch, 1, dtype=torch.int64)
 
     def one_more():
@@ -132,10 +132,11 @@ def one_by_one(several):
 
 
 BATCHES, TURNS = (1, 2, 4, 8, 16, 32, 64, 128), (2, 4, 8, 16)
-calls = {batch: decode_call(batch) for batch in BATCHES}
-turns = {f"{n} by turns": one_by_one([decode_call(1) for _ in range(n)]) for n in TURNS}
-in_a_row = {n: max(1, 16 // n) for n in BATCHES}  # a short call is noisy, so 16 users' worth
+calls = {n: decode_call(n) for n in BATCHES}
+in_a_row = {n: max(1, 16 // n) for n in BATCHES}  # a short call is noisy
 steps = {n: one_by_one([calls[n]] * in_a_row[n]) for n in BATCHES}
+alone = {n: [decode_call(1) for _ in range(n)] for n in TURNS}
+turns = {f"{n} by turns": one_by_one(alone[n]) for n in TURNS}
 timed = tk.measure.time_calls({**steps, **turns}, repeats=9)
 step_s = {n: timed[n].median_s / in_a_row[n] for n in BATCHES}
 turn_s = {n: timed[f"{n} by turns"].median_s for n in TURNS}
@@ -162,44 +163,35 @@ def draw():
 ALT = "Measured: tokens/s against ms per token, in a batch and by turns."
 display(figures.static(draw, alt=ALT))
 wait, end, x = step_s[32] / step_s[1], step_s[128] / step_s[64], turn_s[16] / step_s[1]
-if end > 2.05:
-    beyond = (
-        "more than the number of users: here the larger batch writes fewer tokens per second"
-    )
-elif end > 1.5:
-    beyond = "so little is left to share"
-else:
-    beyond = "so there is still something left to share"
 disturbed = "; other work may have disturbed this run" if abs(x / 16 - 1) > 0.25 else ""
 Markdown(f"""
-**Explain.** One step for 32 sequences takes {wait:.1f} times as long as one for a single sequence: everybody waits {wait:.1f} times as long for a token, and the server writes
+**Explain.** A step for 32 sequences takes {wait:.1f} times as long as one for a single sequence: everybody waits {wait:.1f} times as long for a token, and the server writes
 {32 / wait:.1f} times as many tokens per second. By turns, 16 users should wait 16 times as long; measured: {x:.1f}{disturbed}.
-A step of this small model is at first mostly the price of starting its operations (the lesson on the KV cache measured it), which a batch pays once. From 64 to 128 sequences the step's time grows {end:.1f} times, {beyond}.
+A step of this small model is at first mostly the price of starting its operations (measured in the lesson on the KV cache), which a batch pays once. For 128 sequences it takes {end:.1f} times as long as for 64; at 2, nothing is left to share.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# This is the plane on which the talk compares servers. Good is up and to the left. A batch moves a server
+# This is the plane on which the talk compares servers; good is up and to the left. A batch moves a server
 # *up*, and to the right by as much as the step grows. "How fast is it?" has no answer without the batch.
 #
 # ## 2. The plane from a data sheet
 #
 # Starting operations can be made cheap (the chapter on overhead). Bytes and FLOPs no program avoids; those the cost model counts.
 #
-# **Predict.** Llama-2-7B in 16 bits on an A100-80GB, 512 tokens of context. One sequence against 64 in a batch: the shortest possible step takes hardly longer, about twice as long, or
-# 64 times?
+# **Predict.** Llama-2-7B in 16 bits on an A100-80GB, 512 tokens of context. Does the shortest possible step for 64 sequences take hardly longer than for one, about twice as long, or 64 times as long?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# About twice. In GB, the weights take $2 \cdot 6.61 = 13.2$ (without the embedding table, of which a step reads only rows), once for all; keys and values take $512 \cdot 524{,}288 / 10^9 = 0.27$ for each sequence. So the bytes grow
-# by a factor of $(13.2 + 64 \cdot 0.27) / (13.2 + 0.27) = 2.3$. Arithmetic takes less time: a weight of 2 bytes takes two FLOPs for each sequence, so the device's FLOPs per byte
-# are the critical batch, $312 \cdot 10^{12} / (2.039 \cdot 10^{12}) = 153$, and 64 is below it.
+# About twice. In GB, the weights take $2 \cdot 6.61 = 13.2$, once for all (without the embedding table, of which a step reads only rows); keys and values take $512 \cdot 524{,}288 / 10^9 = 0.27$ for each sequence. So the bytes grow
+# by a factor of $(13.2 + 64 \cdot 0.27) / (13.2 + 0.27) = 2.3$. Arithmetic takes less time: a weight of 2 bytes takes two FLOPs for each sequence, so reading and multiplying a matrix take equally long for as many sequences as the device has FLOPs per byte. That is
+# the *critical batch*, here $312 \cdot 10^{12} / (2.039 \cdot 10^{12}) = 153$.
 #
 # </details>
 #
-# **Build.** Two functions: the time of a step, and how many sequences the memory holds. A GB of memory is $2^{30}$ bytes here, as drivers report it.
+# **Build.** The time of a step, and how many sequences the memory holds. A GB of memory is $2^{30}$ bytes here, as drivers report it.
 
 
 # %%
@@ -228,7 +220,8 @@ for batch in (1, 4, 16, 64, 256, room(llama, a100, 512)):
     s = decode_s(llama, a100, batch, 512)
     bound = roofline.time_bound(cost.decode_step(llama, batch, 512), a100)
     assert math.isclose(s, bound.seconds)
-    print(f"{batch:9} {1e3 * s:13.1f} {1 / s:14.0f} {batch / s:7.0f}  {bound.side}")
+    speeds = f"{1e3 * s:13.1f} {1 / s:14.0f} {batch / s:7,.0f}"
+    print(f"{batch:9} {speeds}  {bound.side}")
 fits = memory.largest_batch(llama, 512, a100.memory_bytes)
 assert room(llama, a100, 512) == fits
 
@@ -241,63 +234,48 @@ def draw():
     many = range(1, room(llama, a100, 512) + 1)
     seconds = [decode_s(llama, a100, batch, 512) for batch in many]
     ax.plot([1e3 * s for s in seconds], [n / s for n, s in zip(many, seconds)])
-    named = {10: "flat", 60: "slope", 153: "bend", many[-1]: "wall"}
-    for batch, name in named.items():
-        s = seconds[batch - 1]
-        ax.plot(1e3 * s, batch / s, "o", color="C0")
-        place = {"textcoords": "offset points", "xytext": (8, -14)}
-        ax.annotate(f"{name} ({batch})", (1e3 * s, batch / s), **place)
+    for name, n in {"flat": 10, "slope": 60, "bend": 153, "wall": many[-1]}.items():
+        point = 1e3 * seconds[n - 1], n / seconds[n - 1]
+        ax.plot(*point, "o", color="C0")
+        ax.annotate(f"{name} ({n})", point, (8, -14), textcoords="offset points")
     ax.set(xlabel="ms per token", ylabel="tokens/s in all", ylim=0)
-    ax.set(
-        xlim=(0, 1.25e3 * seconds[-1]),
-        title="Llama-2-7B on an A100-80GB, 512 tokens: predicted",
-    )
+    ax.set(xlim=(0, 1.25e3 * seconds[-1]))
+    ax.set_title("Llama-2-7B on an A100-80GB, 512 tokens: predicted")
     ax.yaxis.set_major_formatter("{x:,.0f}")
     return fig
 
 
-ALT = "Predicted: tokens/s rise almost straight up at first, then less and less, stand still from a batch of 153, and end where memory is full."
+ALT = "Predicted: tokens/s rise steeply, then less and less, stand still from a batch of 153, and end where memory is full."
 figures.static(draw, alt=ALT)
 
 # %% [markdown]
-# **Explain.** The curve has four parts, and a reason for each. Let the weights take $W$ bytes, one sequence's keys and values $K$, the bandwidth be $\beta$ bytes per second, and $B$ the batch.
+# **Explain.** The curve has four parts. Let the weights take $W$ bytes, one sequence's keys and values $K$, the bandwidth be $\beta$ bytes per second, and $B$ the batch.
 #
-# - **Flat.** While $B K$ is small against $W$, a step takes about $W/\beta$: one user more costs almost nothing. The time is flat, so on the plane the curve goes straight up.
-# - **Slope.** Each sequence brings its own keys and values: $(W + B K)/\beta$. At $B = W/K$ the step takes twice the shortest one and the throughput,
-#   $B \beta / (W + B K)$, is half of all that memory will ever give, $\beta / K$. More users help less and less, with no arithmetic involved.
-# - **Bend.** From about the critical batch on, the matrices wait for arithmetic. Now every part of the step takes time in proportion to $B$: every further user makes all others wait, and the throughput stands still. The table says memory all the same: keys and values, which no batch shares, take most of this step.
+# - **Flat.** While $B K$ is small against $W$, a step takes about $W/\beta$. One user more costs almost no time, so on the plane the curve goes straight up.
+# - **Slope.** Each sequence brings its own keys and values: the step takes $(W + B K)/\beta$. At $B = W/K$ this is twice $W/\beta$, and the throughput,
+#   $B \beta / (W + B K)$, is half of all that memory will ever give, $\beta / K$. More users help less and less, although nothing waits for arithmetic.
+# - **Bend.** From about the critical batch on, the matrices wait for arithmetic. Now every part of the step takes time in proportion to $B$, and the throughput stands still. The table says *memory* all the same: keys and values, which no batch shares, take most of this step.
 # - **Wall.** The memory is full. If the bend has not come before, a step then reads everything that the memory holds, once.
 #
-# Which of them comes first is a matter of context. The last but one column is the batch from which a step waits *mostly* for arithmetic, `roofline.turning_batch`.
+# Which of the last two comes first is a matter of context.
 
 # %%
 bend = roofline.critical_batch(a100)
-found = []
+print("A100-80GB, predicted          batch at the   tokens/s")
+print("            context    W/K    bend     wall  at the wall")
 for name in ("llama-2-7b", "mistral-7b"):
     shaped = shape(name).config
     for context in (128, 512, 4096):
         step = cost.decode_step(shaped, 1, context)
-        half = step.total("weight_bytes") / step.total("kv_read_bytes")
+        ratio = step.total("weight_bytes") / step.total("kv_read_bytes")
         wall = room(shaped, a100, context)
-        mostly = roofline.turning_batch(shaped, a100, context)
         best = wall / decode_s(shaped, a100, wall, context)
-        found.append((name, context, half, mostly, wall, best))
-
-# %% tags=["hide-input"]
-rows = "\n".join(
-    f"| {name} | {context:,} | {half:.0f} | {f'{bend:.0f}' if bend < wall else '–'} | {mostly or '–'} | {wall:,} | {best:,.0f} |"
-    for name, context, half, mostly, wall, best in found
-)
-Markdown(f"""
-| A100-80GB, predicted: batch at | context | half of β/K | bend | mostly arithmetic | wall | tokens/s at the wall |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |
-{rows}
-
-–: not before the wall.
-""")
+        passed = f"{bend:.0f}" if bend < wall else "–"
+        place = f"{ratio:6.0f} {passed:>7} {wall:8,} {best:12,.0f}"
+        print(f"{name} {context:8,} {place}")
 
 # %% [markdown]
-# **Explain.** The bend belongs to the device and its number format; both models have the same, unless the wall comes first. Mistral's four query heads to each key/value head make $K$ a quarter and the wall about four times as far.
+# **Explain.** The bend belongs to the device and its number format, not to the model; at 4,096 tokens the wall comes before it. Mistral's four query heads to each key/value head make $K$ a quarter, and the wall is about four times as far.
 #
 # ## 3. What a reader needs
 #
@@ -323,13 +301,13 @@ def batch_within(target_s, config, device, context, **bits):
 NAMES = ("m2", "t4", "l4", "a10", "a100-80gb", "h100")
 DEVICES = {name: hardware.device(name) for name in NAMES}
 print("Mistral-7B, 1,000 tokens: predicted largest batch")
-print("                         that    with a token every")
-print("                         fits    180 ms   50 ms   20 ms")
+print("                      that fits,  with a token every")
+print("                                   180 ms   50 ms   20 ms")
 for device in DEVICES.values():
     targets = (READING_S, 0.05, 0.02)
     kept = [batch_within(t, mistral, device, 1000) for t in targets]
     fits = room(mistral, device, 1000)
-    print(f"{device.name:24} {fits:4} {kept[0]:9} {kept[1]:7} {kept[2]:7}")
+    print(f"{device.name:24} {fits:6} {kept[0]:9} {kept[1]:7} {kept[2]:7}")
 
 # %% tags=["hide-input"]
 full = room(mistral, a10, 1000)
@@ -337,16 +315,16 @@ full_s = decode_s(mistral, a10, full, 1000)
 Markdown(
     f"""**Explain.** The memory. With {full} sequences it is full, and a step still takes only {1e3 * full_s:.0f} ms, {READING_S / full_s:.1f} times as fast as people read.
 For the A10 that needs no table: before the bend a step reads at most the whole memory, once, in 24 · 2³⁰ / (600 · 10⁹) = {a10.memory_bytes / a10.bytes_per_s:.3f} s, whatever the model and the context. The M2 needs
-24 · 2³⁰ / 10¹¹ = {DEVICES["m2"].memory_bytes / DEVICES["m2"].bytes_per_s:.2f} s for that, more than a reader's {READING_S:.2f}: there reading speed comes first. The A100 and the H100 pass their bend before they are full, so they take longer than reading their memory would, and still less than a reader.
+24 · 2³⁰ / 10¹¹ = {DEVICES["m2"].memory_bytes / DEVICES["m2"].bytes_per_s:.2f} s for that, more than a reader's {READING_S:.2f} s: there reading speed comes first. (Past the bend a step takes longer, as on the A100.)
 
-Tighter limits come from elsewhere, such as code that nobody reads while it is written. One of 20 ms rules out whole devices: for one sequence alone, an A10 needs {1e3 * decode_s(mistral, a10, 1, 1000):.0f} ms, nearly all of it for weights."""
+A limit of 20 ms, as for code that nobody reads while it comes, rules out whole devices: for one sequence alone, an A10 needs {1e3 * decode_s(mistral, a10, 1, 1000):.0f} ms, nearly all of it for weights."""
 )
 
 # %% [markdown]
 # ## 4. What moves the curve
 #
 # **Predict.** Take the A10 with Mistral-7B at 1,000 tokens, and double *one* thing: the bandwidth, the arithmetic, or the memory. Or halve the bits of the weights, or of keys and values. Which of these shorten a single
-# user's step? Which one raises the throughput at the wall most?
+# user's step? Which raises the throughput at the wall most?
 
 # %%
 change = dataclasses.replace
@@ -360,7 +338,7 @@ changes = {
     "weights in 8 bits": (a10, {"weight_bits": 8}),
     "weights in 4 bits": (a10, {"weight_bits": 4}),
     "keys and values in 8": (a10, {"kv_bits": 8}),
-    "all three in 8": (a10, all_eight),
+    "all in 8, activations too": (a10, all_eight),
 }
 print("A10, Mistral-7B, 1,000 tokens: predicted")
 print("                            one user   at the wall")
@@ -376,19 +354,12 @@ for name, (device, bits) in changes.items():
 
 # %% [markdown]
 # **Explain.** One user's step reads weights, so bandwidth and narrower weights shorten it, and nothing else does by more than a hundredth. At the wall it reads the whole memory once, if the bend has not come before. Three rows
-# have passed the bend and end at the same throughput: there each further sequence adds its own time to the step, and no wall farther out gives more. All three in 8 bits has passed it too, at twice that.
+# have passed the bend and end at the same throughput: there each further sequence adds its own time to the step, and a wall farther out gives no more. All in 8 bits has passed it too, at twice that.
 #
-# Twice the bandwidth halves each step here: every point moves to half the latency and twice the height. Keys and values in half the bits do nearly as much at the wall and nothing for a single user. More arithmetic does nothing, because nothing waited for it; together with more memory it would, and it would shorten the prefill. Narrower weights, at the same width of the
-# activations, are widened before they are multiplied: they save bytes and no arithmetic, so their bend comes at a smaller batch. Whether the answers stay as good is a question for the chapter on quantization.
+# Twice the bandwidth halves each step here; keys and values in half the bits do nearly as much at the wall. More arithmetic does nothing, because nothing waited for it; it would together with more memory, and in the prefill. Weights narrower than the
+# activations are widened before they are multiplied: they save bytes and no arithmetic, so their bend comes at a smaller batch. Whether the answers stay as good is a question for the chapter on quantization.
 #
-# In the figure, press *Keep this curve* with the A10. Then 4-bit weights: which end of the curve moves more? An A100 instead: which end now? And at which context does the A10 show a bend before its memory is full?
-#
-# <details>
-# <summary>Answer, once you have yours</summary>
-#
-# 4 bits move the left end most; the A100 moves both, the wall more. The A10's bend, at $125 \cdot 10^{12} / (600 \cdot 10^9) = 208$ sequences, appears below some 400 tokens of context.
-#
-# </details>
+# In the figure, press *Keep this curve* with the A10, then try the changes and other devices. 4-bit weights move the left end more; an A100 moves both ends, the wall more.
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -410,8 +381,8 @@ figures.latency_plane(
 # %% [markdown]
 # ## 5. What it costs
 #
-# A device costs by the hour, whatever it writes. So the price of a token is the price of an hour over the tokens of an hour: the plane's height, turned into money. The prices here are one seller's, Lambda's, of one day, for machines that are
-# billed by the minute while they run ([its list](https://lambda.ai/instances), through [a copy](https://github.com/api-evangelist/lambda-labs)). Sellers and terms differ; the functions take any price.
+# A device costs by the hour, whatever it writes. So a token costs the price of an hour over the tokens of an hour: the plane's height, turned into money. The prices are Lambda's, of one day, for machines that are
+# billed while they run ([its list](https://lambda.ai/instances), through [a copy](https://github.com/api-evangelist/lambda-labs)).
 
 
 # %%
@@ -435,61 +406,56 @@ for device in RENTED:
 
 # %% tags=["hide-input"]
 ratio = sorted(alone / full for alone, _, full in usd.values())
-dearest = max(RENTED, key=lambda device: device.price_usd_per_hour)
-best = min(RENTED, key=lambda device: usd[device][-1])
 Markdown(
-    f"""**Explain.** The same token costs {ratio[0]:.0f} to {ratio[-1]:.0f} times as much alone as in a full batch. {"The " + dearest.name + " has the dearest hour and, in a full batch, the cheapest token." if dearest is best else "The dearest hour and the cheapest token are of different devices: " + dearest.name + ", " + best.name + "."}"""
+    f"**Explain.** The same token costs {ratio[0]:.0f} to {ratio[-1]:.0f} times as much alone as in a full batch. An A100 can be worth its higher price, says the talk; in a full batch it is: {usd[a100][-1]:.3f} dollars per million tokens against the A10's {usd[a10][-1]:.3f}."
 )
 
 # %% [markdown]
-# Now the puzzle. A prompt takes the whole device for a prefill; an answer takes a share of every step of its batch.
+# Now the puzzle. A prompt takes the whole device for a prefill, an answer a share of every step of its batch.
 #
-# **Predict.** A million requests a day on one device: how many milliseconds of the device may one request take? And how long may its answer be, in a batch of 64, if its prompt cost nothing?
+# **Predict.** A million requests a day on one A10: how many milliseconds of the device may one request take? And how long may its answer be, in a batch of 64, if its prompt cost nothing?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# A day has $24 \cdot 3600 = 86{,}400$ seconds, so a request may take $86{,}400 / 10^6 = 0.0864$ s. A batch of 64 writes 64 tokens per step. With so short a context a step takes some 26 milliseconds, little more
-# than it takes to read the weights, which leaves $0.0864 \cdot 64 / 0.026 \approx 210$ tokens for each answer.
+# A day has $24 \cdot 3600 = 86{,}400$ seconds, so a request may take $86{,}400 / 10^6 = 0.0864$ s. A step of 64 tokens takes, with so short a context, some 26 milliseconds, little more
+# than reading the weights, which leaves $0.0864 \cdot 64 / 0.026 \approx 210$ tokens for each answer.
 #
 # </details>
 
 
 # %%
-def prefill_s(config, device, prompt, **bits):
+def prefill_s(config, device, prompt):
     """Seconds to read one prompt by itself"""
-    step = cost.prefill(config, 1, prompt, **bits)
+    step = cost.prefill(config, 1, prompt)
     return roofline.time_bound(step, device).seconds
 
 
-def request_s(config, device, prompt, answer, batch, **bits):
+def request_s(config, device, prompt, answer, batch):
     """Seconds of the device for a request: its prefill, its share of steps"""
-    reading = prefill_s(config, device, prompt, **bits) if prompt else 0.0
-    half_way = prompt + max(1, answer // 2)  # the mean context of its steps
-    step = decode_s(config, device, batch, half_way, **bits)
+    reading = prefill_s(config, device, prompt) if prompt else 0.0
+    half_way = prompt + max(1, answer // 2)  # mean context
+    step = decode_s(config, device, batch, half_way)
     return reading + answer * step / batch
 
 
 def longest_answer(share_s, prompt, batch):
-    """Tokens of an answer for which a request keeps to its share, or 0"""
-    return bisect.bisect_right(
-        range(1, 2000),
-        share_s,
-        key=lambda n: request_s(mistral, a10, prompt, n, batch),
-    )
+    """Most tokens with which a request keeps to its share of time, or 0"""
+
+    def seconds(answer):
+        return request_s(mistral, a10, prompt, answer, batch)
+
+    return bisect.bisect_right(range(1, 2000), share_s, key=seconds)
 
 
 SHARE_S = 86_400 / 1e6
 print("Mistral-7B on an A10, a million requests a day: predicted")
-print("tokens of an answer, prompts read one at a time")
-print("prompt   batch of 64       128")
+print("most tokens of an answer, prompts read one at a time")
+print("prompt   batch of 64    128")
 for prompt in (0, 100, 250, 500, 750):
-    said = []
-    for batch in (64, 128):
-        n = longest_answer(SHARE_S, prompt, batch)
-        fits = room(mistral, a10, prompt + max(1, n)) >= batch
-        said.append(str(n) if n and fits else "no room" if n else "no time")
-    print(f"{prompt:6} {said[0]:>13} {said[1]:>9}")
+    longest = [longest_answer(SHARE_S, prompt, batch) for batch in (64, 128)]
+    assert not any(longest) or room(mistral, a10, prompt + longest[1]) >= 128
+    print(f"{prompt:6} {longest[0]:13} {longest[1]:6}")
 listed = a10.price_usd_per_hour
 print(f"15 dollars a day: {15 / 24:.3f} an hour; listed: {listed:.2f}")
 
@@ -498,31 +464,28 @@ short = longest_answer(SHARE_S, 100, 64)
 busy_s = SHARE_S / 2 * 0.7
 left = longest_answer(busy_s, 100, 64)
 Markdown(
-    f"""**Explain.** On paper, yes, if requests are short. *How long are they?* is what one has to ask first. A prompt of 100 tokens leaves {short} tokens for the answer in a batch of 64; a
-prompt of 500 takes {1e3 * prefill_s(mistral, a10, 500):.0f} of the {1e3 * SHARE_S:.1f} ms by itself, and one of 750 takes more than all of them. At the listed price a day costs {24 * listed:.2f} dollars rather than 15.
+    f"""**Explain.** On paper, yes, if requests are short: ask first how long they are. A prompt of 100 tokens leaves {short} tokens for the answer in a batch of 64; a
+prompt of 500 takes {1e3 * prefill_s(mistral, a10, 500):.0f} of the {1e3 * SHARE_S:.1f} ms by itself, one of 750 more than all of them. At the listed price a day costs {24 * listed:.2f} dollars rather than 15.
 
-This holds for a server that reads prompts one at a time, reaches the peaks, keeps its batch full and gets its requests evenly. Now let the busiest hour have twice the requests of the mean, and programs reach 70 % of the peaks. The device must keep up
-in that hour, so a request's share of the estimate is 0.0864 / 2 · 0.7 = {busy_s:.3f} s: {1e3 * prefill_s(mistral, a10, 100):.0f} ms of it are the prompt of 100 tokens, and {left} tokens are left for the answer: hardly.
-Short prompts that share a pass leave room for more: below the critical batch of {roofline.critical_batch(a10):.0f} tokens, two prompts of 100 together take {1e3 * roofline.time_bound(cost.prefill(mistral, 2, 100), a10).seconds:.0f} ms, hardly longer than one."""
+This holds for a server that reaches the peaks, keeps its batch full and gets its requests evenly. Let the busiest hour have twice the requests of the mean, and programs reach 70 % of the peaks: then a request's share of the
+estimate is 0.0864 / 2 · 0.7 = {busy_s:.3f} s. Of this, {1e3 * prefill_s(mistral, a10, 100):.0f} ms are the prompt of 100 tokens, which leaves {left} tokens for the answer: hardly.
+Short prompts that share a pass leave more: below the critical batch, {roofline.critical_batch(a10):.0f} tokens, two prompts of 100 together take {1e3 * roofline.time_bound(cost.prefill(mistral, 2, 100), a10).seconds:.0f} ms."""
 )
 
 # %% [markdown]
-# What does a million of *your* requests cost? The controls work where the notebook runs; `busy` is the share of a day in which somebody asks.
+# What does a million of *your* requests cost? The controls work where the notebook runs; `busy` is the share of the day with requests.
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 def bill(usd_per_hour=a10.price_usd_per_hour, prompt=100, answer=150, batch=32, busy=0.5):
     """A million requests of Mistral-7B on an A10, in Markdown"""
     if batch > room(mistral, a10, prompt + answer):
-        return Markdown(
-            f"{batch} sequences of {prompt + answer:,} tokens do not fit into the memory."
-        )
+        return Markdown("So many sequences of this length do not fit into the memory.")
     seconds = request_s(mistral, a10, prompt, answer, batch)
     usd = usd_per_hour / 3600 * seconds * 1e6 / busy
-    reading = prefill_s(mistral, a10, prompt) / seconds
     return Markdown(
-        f"{1e3 * seconds:.1f} ms of the device per request, {reading:.0%} of it for the prompt. Predicted, prompts read one at a time: "
-        f"a million requests cost **{usd:,.2f} dollars**, and one A10 serves **{busy * 86_400 / seconds:,.0f}** a day."
+        f"Predicted, prompts read one at a time: {1e3 * seconds:.1f} ms of the device per request, {prefill_s(mistral, a10, prompt) / seconds:.0%} of it for the prompt. "
+        f"A million cost **{usd:,.2f} dollars**; one A10 serves **{busy * 86_400 / seconds:,.0f}** a day."
     )
 
 
@@ -532,12 +495,11 @@ def draw():
     fig, ax = plt.subplots(figsize=(6.4, 3.6))
     answers = range(10, 501, 10)
     for prompt in (100, 500, 2000):
-        spent = [request_s(mistral, a10, prompt, n, 32) / 0.5 for n in answers]
-        ax.plot(
-            answers, [listed / 3600 * s * 1e6 for s in spent], label=f"prompt of {prompt:,}"
-        )
+        spent_s = [request_s(mistral, a10, prompt, n, 32) / 0.5 for n in answers]
+        usd = [listed / 3600 * s * 1e6 for s in spent_s]
+        ax.plot(answers, usd, label=f"prompt of {prompt:,}")
     ax.set(xlabel="tokens of the answer", ylabel="dollars per million requests", ylim=0)
-    ax.set_title("Mistral-7B on an A10, batch of 32, idle half the day: predicted")
+    ax.set_title("Mistral-7B on an A10, batch of 32, busy half the day: predicted")
     ax.legend()
     return fig
 
@@ -562,7 +524,7 @@ for device in (a10, a100):
 # %% [markdown]
 # The prefill of any but a short prompt waits for arithmetic, so reading several together saves nothing: each prompt in front of yours adds its time. While a device reads a prompt in one pass, nobody gets a token.
 #
-# **Predict.** Eight answers are being written by the book's small model; then a prompt of 900 tokens arrives. If it is read in one pass, how many steps' time passes between two tokens of the eight: a few, tens or hundreds? And if it is read 60 tokens at a time, with a step for
+# **Predict.** The book's small model is writing eight answers when a prompt of 900 tokens arrives. If it is read in one pass, how many steps' time passes between two tokens of the eight: a few, tens or hundreds? And if it is read 60 tokens at a time, with a step for
 # the eight after each piece? The control has no prompt.
 
 # %% tags=["nbval-ignore-output"]
@@ -593,7 +555,7 @@ seen = {name: [] for name in plans}
 for _ in range(5):  # in turn, so that a slow spell falls on all alike
     for name, pieces in plans.items():
         seen[name].append(interrupted(pieces))
-middle = {name: [sorted(values)[2] for values in zip(*runs)] for name, runs in seen.items()}
+middle = {name: [sorted(s)[2] for s in zip(*seen[name])] for name in plans}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table = "\n".join(
@@ -603,23 +565,22 @@ usual = middle["no prompt, 15 steps"][1] / 15
 whole, cut = middle["in one pass"], middle["60 at a time"]
 pieces_s, pass_s = cut[1] - 15 * usual, whole[1] - usual
 masked = (
-    f" Without the steps the pieces take {pieces_s / pass_s:.2f} times as long as the one pass. One reason to be shorter: this plain model computes the scores that it then masks, 900 · 900 = 810,000 in each head in one pass, and 60 · (60 + 120 + … + 900) = 432,000 in pieces."
+    f" The pieces by themselves take {pieces_s / pass_s:.2f} times as long as the one pass. One reason: the pass computes 900 · 900 = 810,000 scores in each head, nearly half of them to be masked; the pieces compute 60 · (60 + 120 + … + 900) = 432,000."
     if pieces_s < pass_s
     else ""
 )
 Markdown(f"""
-| a prompt of 900 tokens, measured | longest time between two tokens of the eight, ms | all pieces and steps, ms |
+| a prompt of 900 tokens, measured | longest time between two tokens of the eight, ms | in all, ms |
 | --- | ---: | ---: |
 {table}
 
-**Explain.** A step without a prompt takes {1e3 * usual:.1f} ms on average. Read in one pass, the prompt makes everybody wait {whole[0] / usual:.1f} times as long for one token; in pieces, a token takes {cut[1] / 15 / usual:.1f} times as long on average, the slowest {cut[0] / usual:.1f}.
-All pieces and steps together take {cut[1] / whole[1]:.1f} times as long as the one pass and its step{": the eight wait less for their slowest token, the newcomer longer for its first" if cut[1] > 1.05 * whole[1] and cut[0] < whole[0] else ""}.{masked}
+**Explain.** A step without a prompt takes {1e3 * usual:.1f} ms on average. Read in one pass, the prompt makes everybody wait {whole[0] / usual:.1f} times as long for one token; in pieces, a token takes {cut[1] / 15 / usual:.1f} times as long on average, the slowest {cut[0] / usual:.1f}.{masked}
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# The same on an A10, predicted, with 16 answers being written and a prompt of 4,096 tokens:
+# The same on an A10, which is writing 16 answers when a prompt of 4,096 tokens arrives:
 
 # %%
 running_s = decode_s(mistral, a10, 16, 1000)
@@ -631,21 +592,21 @@ for piece in (4096, 1024, 256, 64):
     passes_s = [roofline.time_bound(p, a10).seconds for p in passes]
     longest = max(passes_s) + running_s
     until = sum(passes_s) + running_s * len(passes_s)
-    print(f"{piece:5} {1e3 * longest:18.0f} {longest / running_s:10.1f} {1e3 * until:23.0f}")
+    waits = f"{1e3 * longest:18.0f} {longest / running_s:10.1f}"
+    print(f"{piece:5} {waits} {1e3 * until:23.0f}")
 
 # %% [markdown]
-# **Explain.** Small pieces keep the others' waits short. Too small ones read all the weights for a few tokens: below the critical batch, $125 \cdot 10^{12} / (600 \cdot 10^9) = 208$, a piece takes about as long however few its tokens are. Real servers put the piece and the 16 tokens into *one* pass; here they are two.
+# **Explain.** Small pieces keep the others' waits short; the newcomer pays with its TTFT. Below the critical batch, $125 \cdot 10^{12} / (600 \cdot 10^9) = 208$, a piece takes about as long however few its tokens are: it reads all the weights. Real servers put the piece and the 16 tokens into *one* pass; here they are two.
 #
-# Throughput of answers that come too late is of no use. **Goodput** is the highest rate of requests, per GPU, at which a set share of them keeps *both* limits, on TTFT and on TPOT
+# Answers that come too late are of no use. **Goodput** is the highest rate of requests, per GPU, at which a set share of them keeps *both* limits, on TTFT and on TPOT
 # ([Zhong et al. 2024](https://arxiv.org/abs/2401.09670)). Their DistServe gives prefill and decode devices of their own, so that neither waits for the other.
 #
 # ## 7. Which device, and how many
 #
-# A workload is four numbers: requests per second, tokens of a prompt, tokens of an answer, and a limit on the mean TPOT. While an answer of $n$ tokens is written in a batch of $B$, each of its $B - 1$ companions is replaced by a new
-# one once, on average, and each new one brings a prefill of $p$ seconds. So the mean TPOT is $t(B) + (B - 1)\, p / n$, where $t(B)$ is the step alone. Meanwhile $B$ requests come and go, so a device serves
-# $B / (n\, t(B) + B p)$ per second: section 5's seconds per request, turned over.
+# A workload is four numbers: requests per second, tokens of a prompt and of an answer, and a limit on the mean TPOT. While an answer of $n$ tokens is written in a batch of $B$, each of its $B - 1$ companions is replaced once, on average, by one
+# that brings a prefill of $p$ seconds. So the mean TPOT is $t(B) + (B - 1)\, p / n$, where $t(B)$ is the step alone. And $B$ requests take the device $n\, t(B) + B p$ seconds: section 5's seconds per request, times $B$.
 #
-# **Predict.** A million requests a day, prompts of 512 tokens, answers of 256. Which is cheapest if the mean TPOT may be 100 ms: two A10, one A100-40GB, one A100-80GB or one H100? And if it may be 30 ms, does the same device stay ahead?
+# **Predict.** A million requests a day, prompts of 512 tokens, answers of 256. You rent whole devices. Which of section 5's five is cheapest if the mean TPOT may be 100 ms, and which if it may be 30 ms?
 
 
 # %%
@@ -670,58 +631,29 @@ def devices_for(limit_s, config, device):
     return PER_S * busy / batch, batch
 
 
-needs = {}
 for limit in (0.1, 0.03):
-    print(f"mean TPOT up to {1e3 * limit:.0f} ms      devices     whole  dollars   batch")
-    print("(predicted)                needed   devices    a day   on each")
+    print(f"mean TPOT up to {1e3 * limit:3.0f} ms    devices    batch    dollars a day")
+    print("(predicted)                needed  on each   1 million  10 million")
     for device in RENTED:
-        need = devices_for(limit, mistral, device)
-        if need is None:
-            print(f"  {device.name:24} –   too slow with any batch")
-            continue
-        needs[limit, device] = need[0]
-        whole = math.ceil(need[0])
-        a_day = whole * 24 * device.price_usd_per_hour
-        print(f"  {device.name:24} {need[0]:6.2f} {whole:9} {a_day:8.0f} {need[1]:9}")
-
-
-# %% tags=["hide-input"]
-def cheapest(limit, times):
-    """Device and dollars a day for so many times the requests, in words"""
-    usd = {
-        device: math.ceil(times * need) * 24 * device.price_usd_per_hour
-        for (at, device), need in needs.items()
-        if at == limit
-    }
-    best = min(usd, key=usd.get)
-    return f"{math.ceil(times * needs[limit, best])} × {best.name}, {usd[best]:,.0f}"
-
-
-rows = "\n".join(
-    f"| {1e3 * limit:.0f} ms | {cheapest(limit, 1)} | {cheapest(limit, 10)} |"
-    for limit in (0.1, 0.03)
-)
-Markdown(f"""
-| mean TPOT up to | cheapest for a million requests a day, dollars a day (predicted) | for ten million |
-| --- | --- | --- |
-{rows}
-""")
+        if need := devices_for(limit, mistral, device):  # or it is too slow
+            whole = [math.ceil(times * need[0]) for times in (1, 10)]
+            rent = [n * 24 * device.price_usd_per_hour for n in whole]
+            print(f"{device.name:24} {need[0]:8.2f} {need[1]:8}", end=" ")
+            print(f"{rent[0]:11,.0f} {rent[1]:11,.0f}")
 
 # %% [markdown]
-# **Explain.** A million requests a day are a part of one A100's work, and the smaller of the two is cheaper: rented around the clock, the whole device is paid for even if half of it is needed. Sellers and terms differ; the comparison assumes whole
-# devices at these rates, and this seller lists the A100-80GB only in machines of eight.
+# **Explain.** A million requests a day are a part of one A100's work, so the cheaper of the two is enough. (Lambda lists the A100-80GB only in machines of eight.) At ten times the requests less is wasted on idle parts, and under the tighter limit the H100 is cheapest.
 #
-# The tighter limit triples the A10s: with a batch of 17 instead of 112 they give away the throughput for which they were bought. The A100-80GB and the H100 lose nothing to two digits, though their batches shrink: 557 and 708 lay far behind their bends, where
-# throughput stands still. At ten times the requests less is wasted on idle parts, and the price of a FLOP and of a byte decides.
+# The tighter limit triples the A10s: with so small a batch they give away their throughput. The A100-80GB and the H100 lose nothing to two digits: the batches that they give up lay far behind the bend.
 #
-# Such an estimate sorts devices out; what they reach, only a run tells. TTFT is left out: it depends on the queue. And a mean hides the long waits of section 6.
+# Such an estimate sorts devices out; what they reach, only a run tells. TTFT is left out: it depends on the queue. And a mean hides section 6's long waits.
 #
 # ## What real systems do
 #
-# - **They show the plane.** [Pope et al. 2022](https://arxiv.org/abs/2211.05102) plot cost per token against latency for several sizes of PaLM, with batch and number of chips at the points.
-# - **They refill the batch at every step**, so that a waiting request takes the place of a finished one
-#   ([Orca, Yu et al. 2022](https://www.usenix.org/conference/osdi22/presentation/yu)); without that, section 5's full batch is a fiction.
-# - **They cut prompts.** vLLM can put pieces of prompts and running answers into one pass; one setting, the tokens of a pass, makes the trade of section 6
+# - **They show the plane.** [Pope et al. 2022](https://arxiv.org/abs/2211.05102) plot cost per token against latency for PaLM, with batch and number of chips at the points.
+# - **They refill the batch at every step**: a waiting request takes the place of a finished one
+#   ([Orca, Yu et al. 2022](https://www.usenix.org/conference/osdi22/presentation/yu)). Without that, section 5's full batch is a fiction.
+# - **They cut prompts.** vLLM puts pieces of prompts and running answers into one pass; its most tokens are a setting
 #   ([vLLM](https://docs.vllm.ai/en/stable/configuration/optimization/)).
 #
 # ## What the sources claim, checked
@@ -738,17 +670,16 @@ deck = "Li and Li, [*Quantifying Latency-Accuracy of LLMs*](https://bu9gy.github
 Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
-| An A100 can be worth its higher price | {talk} | Right when it is busy: {usd[a100][-1]:.3f} dollars per million tokens in a full batch, {usd[a10][-1]:.3f} on an A10 (section 5). |
 | A prompt of 4K tokens raises everybody's latency | {talk} | Right: at least {1e3 * stall[0]:.0f} ms for Llama-2-7B on an A10, {stall[0] / decode_s(llama, a10, 1, 512):.0f} steps of one sequence; {1e3 * stall[1]:.0f} ms on an A100. |
 | Another precision doubles the requests | {talk} | {gain:.2f} times the tokens per second with 8-bit weights alone, in a batch of 64 with 512 tokens; {gain_all:.2f} times if activations, keys and values follow. |
-| A file of 38 MB is translated by LLaMA2-7B on an A6000 at "420s/rq", per request | {deck} | Not if one request is the file, as one sequence: at {a6000_ms:.1f} ms per token, 420 s give {420e3 / a6000_ms:,.0f} tokens; at four bytes to a token the file has {38 / 4:.1f} million. |
-| An app decodes Llama 2 at 0.4 tokens a second | {deck} | The device is not named. On an M2, bandwidth would not explain it: its memory allows {m2_per_s:.0f} tokens a second at 4.5 bits a weight. |
+| A file of 38 MB is translated by LLaMA2-7B on an A6000 at "420s/rq", per request | {deck} | Not as one sequence: at {a6000_ms:.1f} ms per token, 420 s give {420e3 / a6000_ms:,.0f} tokens; at four bytes to a token the file has {38 / 4:.1f} million. |
+| An app decodes Llama 2 at 0.4 tokens a second | {deck} | The device is not named. On an M2, bandwidth would not explain it: it allows {m2_per_s:.0f} tokens a second at 4.5 bits a weight. |
 """)
 
 # %% [markdown]
 # ## Exercises
 #
-# **1. The best batch.** Suppose that a provider sells tokens at a fixed price and loses a customer whose TPOT is above 20 ms. For Llama-3-8B on an H100 with 2,000 tokens of context, which batch earns most? And if keys and values are kept in 8 bits? First say without a computer whether memory is full.
+# **1. The best batch.** Suppose that a provider sells tokens at a fixed price and loses a customer whose TPOT is above 20 ms. For Llama-3-8B on an H100 with 2,000 tokens of context, which batch earns most? And with keys and values in 8 bits? First say without a computer whether memory will be full.
 #
 # <details>
 # <summary>Answer</summary>
@@ -763,51 +694,39 @@ Markdown(f"""
 #     print(f"{kv_bits} bits: batch {n} of {fits}, {n / s:,.0f} tokens/s")
 # ```
 #
-# An H100 reads its whole memory in $80 \cdot 2^{30} / (3.35 \cdot 10^{12}) = 0.026$ s, so memory will not be full. By the bound, throughput never falls with the batch, so the largest batch that keeps the limit earns most. Keys and values of half the bits
+# An H100 reads its whole memory in $80 \cdot 2^{30} / (3.35 \cdot 10^{12}) = 0.026$ s, so memory will not be full. By the bound, throughput never falls with the batch: the largest that keeps the limit earns most. Keys and values of half the bits
 # let in nearly twice as many.
 #
 # </details>
 #
-# **2. Utilisation against cost.** Suppose that a device has a batch of 64 for eight hours a day and is idle for the rest: how much more does a token cost than if the batch were always there? Which smaller batch, running around the clock, costs no more per token than a batch of 64 for eight hours a day?
+# **2. Utilisation against cost.** Suppose that a device has a batch of 64 for eight hours a day and is idle otherwise. How many times as much does a token cost as with that batch around the clock? Which smaller batch, around the clock, costs no more?
 #
 # <details>
 # <summary>Answer</summary>
 #
 # ```python
-# def per_million(batch):
-#     s = decode_s(mistral, a10, batch, 1000)
-#     return usd_per_million(a10, s, batch)
-#
-# for batch in (1, 4, 16, 24, 64):
-#     times = per_million(batch) / per_million(64)
-#     print(f"batch {batch}: {times:.1f} times the price of 64 around the clock")
+# share = {n: decode_s(mistral, a10, n, 1000) / n for n in (1, 4, 16, 64)}
+# for batch, seconds in share.items():
+#     print(f"{batch}: {seconds / share[64]:.1f} times the price of 64")
 # ```
 #
-# Three times as much. A steady batch of about a quarter of the size already costs no more: idle hours cost as much as a bad batch.
+# Three times as much. A batch of a quarter of the size costs no more: idle hours are as dear as a small batch.
 #
 # </details>
 #
-# **3. The bill for GPT-3.** A deck (Li and Li, in the table above) says that 400 instances of GPT-3, each on two machines in Azure with eight A100 40GB, cost 190.6 million dollars a year ([its page](https://bu9gy.github.io/)). What does that imply for a machine's hour? And, at that price, for a million tokens
-# with 1,000 tokens of context, of one user and of as many as fit? (`tp=16` divides the model among 16 devices; a vocabulary that 16 divides is `dataclasses.replace(shape("gpt-3").config, vocab_size=50272)`.)
+# **3. The bill for GPT-3.** Li and Li say that 400 instances of GPT-3, each on two machines in Azure with eight A100 40GB, cost 190.6 million dollars a year ([their page](https://bu9gy.github.io/)). What does that imply for an hour of a machine, and of one A100? How does it compare with section 5?
 #
 # <details>
 # <summary>Answer</summary>
 #
 # ```python
-# vm_hour = 190.6e6 / (400 * 2 * 365 * 24)
-# print(f"{vm_hour:.2f} dollars an hour for a machine")
-# gpt_3 = shape("gpt-3").config
-# gpt_3 = dataclasses.replace(gpt_3, vocab_size=50272)
-# card = hardware.device("a100-40gb")
-# most = memory.largest_batch(gpt_3, 1000, card.memory_bytes, tp=16)
-# for batch in (1, most):
-#     step = cost.decode_step(gpt_3, batch, 1000, tp=16)
-#     s = roofline.time_bound(step, card).seconds
-#     usd = 2 * vm_hour / 3600 * s / batch * 1e6
-#     print(f"batch {batch}: {usd:.2f} dollars per million tokens")
+# machine = 190.6e6 / (400 * 2 * 365 * 24)
+# listed = hardware.device("a100-40gb").price_usd_per_hour
+# print(f"{machine:.2f} dollars for a machine, {machine / 8:.2f} for an A100")
+# print(f"{machine / 8 / listed:.1f} times Lambda's price")
 # ```
 #
-# The deck has no price to check the first figure against. A full batch costs some thirty times less per token, by a bound that is too kind: it takes the link inside a machine also between the two.
+# Plausible for another seller and an earlier year; the deck itself names no price.
 #
 # </details>
 
@@ -828,22 +747,22 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# In milliseconds: a tenth of the 20 is for keys and values of 8, so those of 16 take 4, and the step $18 + 4 = 22$. Those of 160 take 40, and the step $18 + 40 = 58$, unless arithmetic or memory has stopped you before.
+# In milliseconds: keys and values of 8 take a tenth of the 20, so those of 16 take 4, and the step $18 + 4 = 22$. Those of 160 take 40, and the step $18 + 40 = 58$, unless the bend or the wall comes before.
 #
 # </details>
 #
-# **C.** Suppose that a device's memory is ten times the weights, and contexts are so long that memory is full before the bend. The weights go from 16 bits to 4. One user's step takes a quarter of the time, and the throughput at the wall hardly changes. How can that be?
+# **C.** Suppose that memory is ten times the weights, and full before the bend. The weights go from 16 bits to 4: one user's step takes a quarter of the time, and the throughput at the wall hardly changes. How can that be?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# At the wall a step reads the whole memory, whatever fills it, so it takes as long as before. The room for keys and values grows from nine tenths of the memory to 0.975 of it: so many more sequences fit, and not one more.
+# At the wall a step reads the whole memory, whatever fills it, so it takes as long as before. Keys and values have 0.975 of the memory instead of nine tenths: room for $0.975 / 0.9 = 1.08$ times the sequences.
 #
 # </details>
 #
 # ## Not covered here
 #
-# What programs reach of the bound (the chapter on overhead), several devices for one model, schedulers and paged memory (Part IV), queues, and with them limits on TTFT and the spread of waiting times, energy, and the price of hardware that one owns.
+# What programs reach of the bound (the chapter on overhead), several devices for one model, schedulers and paged memory (Part IV), queues and with them limits on TTFT, energy, and the price of hardware that one owns.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
