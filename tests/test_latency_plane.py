@@ -207,10 +207,15 @@ class TestInABrowser:
         kept = page.locator(".tk-live .kept").get_attribute("d")
         assert kept == page.locator(".tk-live .curve").get_attribute("d")
         page.get_by_role("combobox", name="Device").select_option("h200")
+        assert page.locator(".tk-lp-kept").text_content() == (
+            "Kept, in grey: mistral-7b on one a10, weights in 16 bits, activations in 16, keys and values "
+            "in 16, sequences of 512 tokens."
+        )
         assert page.locator(".tk-live .kept").get_attribute("d") == kept
         assert page.locator(".tk-live .curve").get_attribute("d") != kept
         page.get_by_role("button").click()
         assert page.locator(".tk-live .kept").count() == 0
+        assert not page.locator(".tk-lp-kept").is_visible()
 
     def test_curve_rises_to_where_memory_is_full(self, open_page, figure):
         page = open_page(figure.page())

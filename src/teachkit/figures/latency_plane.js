@@ -60,6 +60,8 @@
     return batch <= most ? `M${full}` : `That does not fit: m${full}`;
   }
 
+  const bits = (s) => `weights in ${s.weight_bits} bits, activations in ${s.act_bits}, keys and values in ${s.kv_bits}`;
+
   function sentence(m, d, s, readingMs) {
     const one = step(m, d, s, s.batch);
     if (!one) return `No rate is known for 8-bit operands on ${d.name}. Choose activations of 16 bits.`;
@@ -67,7 +69,7 @@
     const usd = d.usd === null ? null : d.usd / 3600 * one.seconds / s.batch * 1e6;
     const most = largestBatch(m, d, s);
     return [
-      `${m.name} on one ${d.name}, weights in ${s.weight_bits} bits, activations in ${s.act_bits}, keys and values in ${s.kv_bits},`,
+      `${m.name} on one ${d.name}, ${bits(s)},`,
       `${plural(s.batch, 'sequence')} of ${plural(s.context, 'token')}: at least ${digits(ms)} ms per token,`,
       `${digits(readingMs / ms)} times as fast as reading.`,
       `At most ${digits(1 / one.seconds)} tokens/s for each, ${digits(s.batch / one.seconds)} in all.`,
@@ -178,7 +180,11 @@
     const frame = element('div', {}, svg);
     const says = spoken({ class: 'tk-lp-says' });
     const keep = element('button', { type: 'button' });
-    keep.addEventListener('click', () => { saved = saved ? null : { ...state }; update(false); });
+    const keptSays = element('p', { class: 'tk-lp-kept' });
+    keep.addEventListener('click', () => {
+      saved = saved || !step(...given(state), 1) ? null : { ...state }; // without a rate there is no curve
+      update(false);
+    });
     host.replaceChildren(element('div', { class: 'tk-lp' },
       element('div', { class: 'tk-lp-choice' },
         menu('Model', data.models.map((m) => [m.name, m.name]), state.model, (value) => { state.model = value; context.limit(); }),
@@ -188,7 +194,7 @@
           (value) => { [state.weight_bits, state.act_bits] = value.split('/').map(Number); }),
         menu('Bits per key and value', data.kv_bits.map((b) => [b, String(b)]), state.kv_bits, (value) => { state.kv_bits = Number(value); }),
         keep),
-      frame, says.box));
+      frame, keptSays, says.box));
 
     // ---- behaviour
     const given = (s) => [data.models.find((m) => m.name === s.model), data.devices.find((d) => d.name === s.device), s];
@@ -224,6 +230,8 @@
     function update(done) {
       draw();
       keep.textContent = saved ? 'Remove the kept curve' : 'Keep this curve to compare';
+      keptSays.hidden = !saved;
+      if (saved) keptSays.textContent = `Kept, in grey: ${saved.model} on one ${saved.device}, ${bits(saved)}, sequences of ${plural(saved.context, 'token')}.`;
       says.say(sentence(...given(state), data.reading_ms), done);
     }
 
