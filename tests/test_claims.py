@@ -486,7 +486,9 @@ def test_page_has_every_claim_and_every_cell(page):
     assert text.count(claims_links.ALONE) == alone
     assert len(re.findall(r"<p[^>]*>To come: a chapter on ", text)) == coming, "a book without lessons"
     for cell in itertools.islice(tables.cells(), 0, None, 7):
-        assert f"<p>{cell.published:.2f}</p>" in text
+        assert f">published: </span>{cell.published:.2f}</p>" in text
+        assert f">profile: </span>{cell.published:.2f}</p>" in text
+        assert f">ours: </span>{cell.milliseconds(profile=False):.2f}</p>" in text
     assert text.count("claims.js") == text.count("claims.css") == 1
     intro = (page.parent / "intro.html").read_text(encoding="utf-8")
     assert "claims.js" not in intro

@@ -25,6 +25,39 @@ from book_lessons import lessons
 from claims_data import CLAIMS, SOURCES, VERDICTS, Claim, Value
 
 HERE = Path(__file__).parent
+INPUTS = {  # those whose names in code are not words
+    "act_bits": "bits of activations",
+    "card": "device",
+    "cards": "devices",
+    "gpu_hours": "GPU-hours",
+    "gpu_years": "GPU-years",
+    "gpus_per_vm": "GPUs a machine",
+    "gradient_bits": "bits of gradients",
+    "high_per_s": "tokens a second, high",
+    "kv_bits": "bits of keys and values",
+    "large_card": "larger device",
+    "low_per_s": "tokens a second, low",
+    "maths_s": "seconds for mathematics",
+    "memory_gb": "GB of memory",
+    "n": "shards",
+    "n_bytes": "bytes",
+    "n_tokens": "training tokens",
+    "older": "compared with",
+    "other_card": "other device",
+    "phone_gb_per_s": "GB/s of a phone",
+    "quick_s": "seconds, quick",
+    "s_per_shard": "seconds a shard",
+    "seen": "tokens a second, seen",
+    "sentiment_s": "seconds for sentiment",
+    "slow_s": "seconds, slow",
+    "state_bits": "bits of a state",
+    "tflops": "TFLOP/s",
+    "tp": "devices sharing each matrix",
+    "usd": "dollars",
+    "usd_per_hour": "dollars an hour",
+    "vms": "machines",
+    "weight_bits": "bits of weights",
+}
 FILTER = """<form class="claims-filter" hidden>
 <label>Search <input type="search" autocomplete="off" spellcheck="false"></label>
 <label>Verdict <select><option value="">all</option>{options}</select></label>
@@ -67,8 +100,9 @@ def _power(given: float) -> str:
 
 def input_words(claim: Claim) -> str:
     """The inputs as the page lists them: "model gpt-3; sequences 100"."""
-    words = {name: name.replace("_", " ").replace("card", "device") for name in claim.inputs}
-    return "; ".join(f"{words[name]} {value(given)}" for name, given in claim.inputs.items())
+    return "; ".join(
+        f"{INPUTS.get(name, name.replace('_', ' '))} {value(given)}" for name, given in claim.inputs.items()
+    )
 
 
 class ClaimsDirective(SphinxDirective):
@@ -131,6 +165,7 @@ class Times(ClaimsDirective):
     """The tool's published times, model by model; or its GPU-hours."""
 
     optional_arguments = 1
+    columns: ClassVar = ("ms", "published", "profile", "ours", "ours, %")
 
     def run(self) -> list[nodes.Node]:
         self.depends()
@@ -140,6 +175,7 @@ class Times(ClaimsDirective):
         groups = []
         for model, found in groupby(tables.cells(), key=lambda cell: cell.model):
             groups.append([row([[self.line(nodes.strong("", tables.NAMES[model]))], [], [], [], []])])
+            groups[-1][0]["classes"] = ["claims-group"]
             groups[-1] += [
                 self.figures(
                     setting(cell),
@@ -150,8 +186,8 @@ class Times(ClaimsDirective):
                 )
                 for cell in found
             ]
-        header = ("ms", "published", "profile", "ours", "ours, %")
-        return table(header, [36, 16, 16, 16, 16], groups, "claims-figures")
+        names = ("claims-figures", "claims-cards", "claims-times")
+        return table(self.columns, [36, 16, 16, 16, 16], groups, *names)
 
     def hours(self) -> nodes.table:
         header, rows = ("A100-hours", "LLaMA paper", "published", "profile", "ours"), []
@@ -164,7 +200,7 @@ class Times(ClaimsDirective):
         return table(header, [28, 18, 18, 18, 18], [rows], "claims-figures", "claims-cards")
 
     def figures(self, name: str, *figures: str) -> nodes.row:
-        return row([[self.line(name)], *([self.line(figure)] for figure in figures)])
+        return row([[self.line(one)] for one in (name, *figures)], labels=(None, *self.columns[1:]))
 
 
 def setting(cell: tables.Cell) -> str:
@@ -173,10 +209,13 @@ def setting(cell: tables.Cell) -> str:
     'prefill, w16a16, 2 GPUs, 0.7 and 0.9 of the peaks'
     >>> setting(tables.Cell("llama-7b", "quantization", "decode", (4, 8), 1, tables.IDEAL, 1.85))
     'decode, w4a8'
+    >>> setting(tables.Cell("llama-7b", "quantization", "decode", (16, 16), 1, tables.IDEAL, 6.73))
+    'decode, w16a16, again'
     """
     words = [cell.phase, "w{}a{}".format(*cell.bits)]
     words += [f"{cell.tp} GPUs"] if cell.tp > 1 else []
     words += ["{} and {} of the peaks".format(*cell.efficiency)] if cell.efficiency != tables.IDEAL else []
+    words += ["again"] if cell.table == "quantization" and cell.bits == (16, 16) else []
     return ", ".join(words)
 
 

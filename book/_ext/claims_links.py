@@ -47,7 +47,7 @@ def section_link(app: Sphinx, docname: str, lesson: Lesson, section: str) -> nod
     words = f"chapter {lesson.number}"
     if section:
         address += f"#{anchor(heading(lesson.path, section))}"
-        words += f", section {section}" if section.isdecimal() else f", {section}"
+        words += f", section {section}" if section.isdecimal() else f", “{HEADINGS[section]}”"
     return nodes.reference("", "", nodes.inline("", words), refuri=address, internal=True)
 
 

@@ -193,7 +193,7 @@ def summary() -> str:
 
 
 DIFFERENCES = """
-**Two matrices in the MLP**, h by 4 · h, whatever the config says. LLaMA has three, of another width: 8 h²
+**Two matrices in the MLP**, h by 4 · h, whatever the config says. LLaMA has three, of another width: 8 h²
 numbers a layer stand for {mlp_numbers:.2f} h². Decoding: {decode[MLP]:+.3f} ms; prefill:
 {prefill[MLP]:+.2f} ms.
 
