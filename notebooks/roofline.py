@@ -27,12 +27,11 @@
 # # The roofline: what a step waits for
 #
 # An A100 with 80 GB of memory does 312 TFLOP/s in 16 bits ([data sheet](https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf)). A token of
-# Llama 2 7B takes two FLOPs for each of nearly 7 billion parameters, so that would be
+# Llama 2 7B takes two FLOPs for each of nearly 7 billion parameters, so that would make
 # $312 \cdot 10^{12} / (2 \cdot 7 \cdot 10^9) \approx 22{,}000$ tokens a second. **Why does it write 104.9 for one user
 # ([gpt-fast](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md), on a card limited to 330 W)?**
 #
-# Write down what you think it does the rest of the time. By the end you can compute the most that it could give, from its data sheet and the model's
-# shape, and what share of that 104.9 is.
+# Write down what you think it does the rest of the time. By the end you can compute the most that it could give, and what share of that 104.9 is.
 #
 # **Afterwards you can**
 #
@@ -44,9 +43,7 @@
 # - check published claims on intensity, ridge and batch, and find where a factor of 2 went wrong.
 #
 # **You need** the lessons on attention, on the model (two FLOPs per parameter of a matrix), on generation (prefill and decode) and on
-# the KV cache. No GPU, and no network once `teachkit` is installed. Allow an hour, and half as much for the exercises. Letters as before:
-# $B$ sequences in a batch, $T$ tokens of a prompt, $S$ tokens that a new one attends to, $D$ numbers in a key or a value, $G$ query heads that
-# share one key/value head.
+# the KV cache. No GPU, and no network once `teachkit` is installed. Allow an hour, and half as much for the exercises.
 
 # %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
@@ -83,7 +80,7 @@ started = time.perf_counter()
 about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
 
 # %% [markdown]
-# From `teachkit`: `shapes` are published configurations, `hardware` published devices; `cost` counts the FLOPs and bytes of a step, `bench` measures this
+# From `teachkit`: `shapes` and `hardware` hold published models and devices, `cost` counts the FLOPs and bytes of a step, `bench` measures this
 # machine, `roofline` turns counts into times.
 #
 # ## 1. FLOPs for every byte
@@ -96,8 +93,8 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Each weight is multiplied once and added once for each row, two FLOPs, and is 2 bytes long. So one row makes one FLOP per byte, 16 rows nearly 16.
-# Nearly, because the rows that go in and come out are bytes, too; beside the weights they are few.
+# Each weight is multiplied once and added once for each row, two FLOPs, and is 2 bytes long. So one row makes one FLOP per byte, 16 rows nearly 16:
+# the rows that go in and come out are bytes, too.
 #
 # </details>
 #
@@ -124,7 +121,7 @@ for B in (1, 16, 256, 4096):
     assert (flops, n_bytes) == (head.flops, head.bytes)
 
 # %% [markdown]
-# Check the count against PyTorch's own counter and against the tensors that take part:
+# Check against PyTorch's own counter and the tensors that take part:
 
 # %%
 x, weight = torch.zeros(3, 500), torch.zeros(700, 500)
@@ -135,14 +132,13 @@ print("counted   ", (counter.get_total_flops(), n_bytes))
 print("by formula", product(3, 500, 700, 32))
 
 # %% [markdown]
-# **Explain.** One more row adds $2 \cdot n_\text{in} \cdot n_\text{out}$ FLOPs and, beside the weights, hardly any bytes. The intensity is nearly $B$ while rows are few. At 4,096 it is 1,925: the rows are
-# then a large part of the bytes.
+# **Explain.** One more row adds $2 \cdot n_\text{in} \cdot n_\text{out}$ FLOPs and hardly any bytes, so the intensity is nearly $B$, until, as at 4,096, the rows themselves are a large
+# part of the bytes.
 
 # %% [markdown]
 # ## 2. Three numbers of your machine
 #
 # To turn counts into seconds we need to know how fast this machine fetches bytes, how fast it multiplies, and what it costs to start an operation at all.
-# The programs that measure these know nothing of models.
 
 
 # %%
@@ -177,9 +173,8 @@ def operation_s(n=1000):
 # **Predict.** You read the same tensor again and again, and take a larger one each time. Does the rate in bytes per second rise, stay, or fall?
 
 # %%
-read_sizes = [2**n for n in range(14, 29)]
+read_sizes = [2**n for n in range(14, 30)]
 read_rates = [read_rate(n) for n in read_sizes]
-machine = bench.this_machine(formats=("fp32", "bf16"))
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -188,10 +183,8 @@ def draw_rates():
 
     fig, ax = plt.subplots(figsize=(6, 3.4))
     ax.semilogx(read_sizes, [r / 1e9 for r in read_rates], marker="o", base=2)
-    ax.axhline(machine.bytes_per_s / 1e9, color=figures.colours()["second"], linestyle="--")
-    ax.text(2**18, machine.bytes_per_s / 1e9, "bench.this_machine()", va="bottom")
-    ticks = [2**14, 2**17, 2**20, 2**23, 2**26]
-    names = ["16 KiB", "128 KiB", "1 MiB", "8 MiB", "64 MiB"]
+    ticks = [2**n for n in (14, 17, 20, 23, 26, 29)]
+    names = ["16 KiB", "128 KiB", "1 MiB", "8 MiB", "64 MiB", "512 MiB"]
     ax.set(xlabel="size of the tensor", xticks=ticks, xticklabels=names)
     ax.set(ylabel="GB/s read", ylim=(0, None))
     return fig
@@ -199,16 +192,13 @@ def draw_rates():
 
 best, far = max(read_rates), read_rates[-1]
 where = read_sizes[read_rates.index(best)]
-middle = (best * far) ** 0.5
 pairs = zip(read_sizes, read_rates, strict=True)
-drop = next((n for n, r in pairs if n > where and r < middle), read_sizes[-1])
+drop = next((n for n, r in pairs if n > where and r < (best * far) ** 0.5), read_sizes[-1])
 falls = (
-    f"It is highest at {where / 2**20:.3g} MiB, {best / 1e9:.0f} GB/s; a shorter read is partly the price of the call. "
-    f"For the largest tensor it is {far / 1e9:.0f} GB/s. Near {drop / 2**20:.3g} MiB it has fallen halfway, on a log "
-    "scale, from the best to the last: larger tensors do not stay in the cache that held the small ones."
+    f"Near {drop / 2**20:.3g} MiB it has fallen halfway, on a log scale, to the {far / 1e9:.0f} GB/s of the largest tensor: "
+    "large tensors do not stay in the cache that held smaller ones."
     if best > 1.5 * far
-    else f"Here it does not fall by much: {best / 1e9:.0f} GB/s at best, {far / 1e9:.0f} GB/s for the largest tensor. "
-    "Either a cache holds all of these tensors, or it is not much faster than memory."
+    else f"For the largest tensor it is hardly lower, {far / 1e9:.0f} GB/s: either a cache holds all of these, or it is not much faster than memory."
 )
 display(
     figures.static(
@@ -216,18 +206,23 @@ display(
         alt=f"Read rate over the size of the tensor: at most {best / 1e9:.0f} GB/s, {far / 1e9:.0f} GB/s for the largest.",
     )
 )
-Markdown(f"**Explain.** {falls}\n\n{tk.measure.caption()}")
+Markdown(f"""
+**Explain.** The rate is highest at {where / 2**20:.3g} MiB, {best / 1e9:.0f} GB/s; shorter reads pay mostly for the call. {falls}
+
+{tk.measure.caption()}
+""")
 
 # %% [markdown]
-# A model's weights are larger than a processor's caches, and are read once per step. So the rate that counts is the one *beyond* the last of the caches. `bench.this_machine()`, the
-# dashed line, measures it on half a GiB. bf16 is left out if it multiplies at less than half the rate of fp32: the processor then probably has no instruction for it.
+# A model's weights are larger than a processor's caches, and are read once per step. So the rate that counts is the one *beyond* the caches, the curve's last point. The next cell measures the other two numbers, and all
+# three once more with `bench.this_machine()`. bf16 is left out where it is less than half as fast as fp32, as on a processor without instructions for it.
 
 # %%
+machine = bench.this_machine(formats=("fp32", "bf16"))
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 fp32_rate = machine.flops["fp32"]
 kept = [n for n in DTYPES if machine.flops.get(n, 0) > fp32_rate / 2]
 
-read = read_rate(2**29), machine.bytes_per_s
+read = read_rates[-1], machine.bytes_per_s
 multiply = {n: (multiply_rate(DTYPES[n]), machine.flops[n]) for n in kept}
 start = operation_s(), machine.overhead_s
 
@@ -250,9 +245,9 @@ Markdown(f"""
 | --- | ---: | ---: |
 {rows}
 
-{f"Two values for the same thing differ by a factor of up to {apart:.1f}: they were measured at different moments, and other programs use this machine, too. " if apart > 1.25 else ""}Below we use the better of each pair: a limit is what the machine has reached at best.
+Two measurements of one quantity differ here by a factor of up to {apart:.3g}. We use the better of each pair: a limit is what the machine has reached at best.
 
-In the time that one byte takes from memory, this machine does **{ridge32:.1f} FLOPs** in fp32; in the time that one operation takes to start, it fetches {machine.overhead_s * machine.bytes_per_s / 1e3:.0f} kB.
+In the time that one byte takes from memory, this machine does **{ridge32:.1f} FLOPs** in fp32.
 
 {tk.measure.caption(dtype=" and ".join(kept))}
 """)
@@ -264,14 +259,14 @@ In the time that one byte takes from memory, this machine does **{ridge32:.1f} F
 #
 # $$t = \max\left(\frac{\text{bytes}}{\text{bytes/s}},\ \frac{\text{FLOPs}}{\text{FLOP/s}}\right)$$
 #
-# This is the *roofline model* ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)). It is a lower bound, if the two rates are true limits. Ours are measured, so a time a few per cent below it can occur; a time far above it can, too. What lies between
-# the bound and a measured time is the *residual*. The two sides are equal where the intensity is
+# This is the *roofline model* ([Williams et al. 2009](https://doi.org/10.1145/1498765.1498785)). Nothing can be faster, if the two rates are true limits; ours are measured, so a time a few per cent below the bound can occur.
+# What a measured time has above the bound is its *residual*. The two sides are equal where the intensity is
 #
 # $$\text{ridge} = \frac{\text{FLOP/s}}{\text{bytes/s}}\quad\text{FLOPs per byte}$$
 #
 # the bold number of section 2. Below the ridge a computation waits for memory, above it for arithmetic.
 #
-# **Predict.** One matrix of Llama 3 8B's MLP has 4096 × 14336 numbers, in fp32 $4096 \cdot 14336 \cdot 4 = 234{,}881{,}024$ bytes. With 4 rows instead of 1, how many times as long does the product take on your machine? And with 256 rows?
+# **Predict.** One matrix of Llama 3 8B's MLP has 4096 × 14336 numbers. In fp32, with 4 rows instead of 1, how many times as long does the product take on your machine? And with 256 rows?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
@@ -349,17 +344,16 @@ def draw_sweep():
     return fig
 
 
+def half_way(seconds, rows):
+    """The first number of rows with half of the FLOP/s of 256 rows"""
+    return next(B for B in rows if B / seconds(B) >= 128 / seconds(256))
+
+
 first = sweep["fp32"]
-low, high = (f(first[B] for B in (2, 4, 8)) / (first[256] / 256) for f in (min, max))
 corner = 2 * ridge32
+half_bound = half_way(lambda B: least_s(B, "fp32"), range(1, 257))
+half = half_way(first.get, BATCHES)
 bound4, bound256 = (least_s(B, "fp32") / least_s(1, "fp32") for B in (4, 256))
-four = (
-    "So 4 rows are not as cheap as the bound allows, and the residual has to be found."
-    if first[4] > 1.3 * bound4 * first[1]
-    else "So another few rows take hardly more time, as the bound says."
-    if bound4 < 1.3
-    else "So 4 rows take about what the bound says."
-)
 display(
     figures.static(
         draw_sweep,
@@ -368,16 +362,27 @@ display(
     )
 )
 Markdown(f"""
-You predicted 4 rows and 256 rows against 1. In fp32 the bound says {bound4:.1f} and {bound256:.0f} times as long; measured are **{first[4] / first[1]:.1f}** and **{first[256] / first[1]:.0f}**. {four}
+In fp32 the bound says that 4 rows take {bound4:.1f} times as long as 1, and 256 rows {bound256:.0f} times; measured are **{first[4] / first[1]:.1f}** and **{first[256] / first[1]:.0f}**.
 
-The bound's corner lies at {corner:.0f} rows: {ridge32:.1f} FLOPs per byte, at half a FLOP per byte and row. Where is the measured one? Continue the times of 2 to 8 rows as a level (a library may multiply a single row with another program) and the slope at 256
-rows: they meet between **{low:.0f} and {high:.0f} rows**. From 64 to 256 rows, four times the arithmetic, the product takes {first[256] / first[64]:.1f} times as long; the further that is from 4, the rougher is the meeting point.
+The bound's corner lies at {corner:.0f} rows, twice the ridge of {ridge32:.1f}. The bound passes half of the FLOP/s of 256 rows at $B = {half_bound}$; of the products measured, the one with **$B = {half}$** is the first to do so.
 
 {tk.measure.caption(dtype=" and ".join(sweep))}
 """)
 
 # %% [markdown]
-# The same points, drawn as Williams did: FLOP/s over intensity, both logarithmic. A product that waits for memory does at most intensity times bandwidth, a slope. None does more than the peak, a flat roof. They meet at the ridge.
+# ### The residual
+#
+# Williams draws such points as FLOP/s over intensity, both logarithmic. A product that waits for memory does at most intensity times bandwidth, a slope. None does more than the peak, a flat roof. They meet at the ridge. How far below its roof does each
+# point lie?
+
+
+# %%
+def reached(name, B):
+    """Shares of bandwidth and of FLOP/s that the measured product reached"""
+    flops, n_bytes = counts(B, name)
+    seconds = sweep[name][B]
+    bandwidth = n_bytes / seconds / machine.bytes_per_s
+    return bandwidth, flops / seconds / machine.flops[name]
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -403,100 +408,73 @@ def under_the_roofs():
     return fig
 
 
-figures.static(
-    under_the_roofs,
-    alt="The products measured above: FLOP/s over FLOPs per byte, under the slope of the bandwidth "
-    "and the roof of the arithmetic.",
-)
-
-# %% [markdown]
-# ### The residual
-#
-# How far below its roof does a point lie? Turn the times into shares of what the machine can do.
-
-
-# %%
-def reached(name, B):
-    """Shares of bandwidth and of FLOP/s that the measured product reached"""
-    flops, n_bytes = counts(B, name)
-    seconds = sweep[name][B]
-    bandwidth = n_bytes / seconds / machine.bytes_per_s
-    return bandwidth, flops / seconds / machine.flops[name]
-
-
-# %% tags=["nbval-ignore-output", "hide-input"]
 shares = {(name, B): reached(name, B) for name in kept for B in (1, 4, 16, 256)}
 rows = "\n".join(
-    f"| {name} | {B} | {a:.0%} | {b:.0%} |" for (name, B), (a, b) in shares.items()
+    f"| {name} | {B} | {sweep[name][B] * 1e3:.1f} | {least_s(B, name) * 1e3:.1f} | {a:.0%} | {b:.0%} |"
+    for (name, B), (a, b) in shares.items()
 )
-bandwidth4, flops4 = shares["fp32", 4]
-over = (
-    " A share above 100% says that the limit was measured while the machine was busy with something else."
-    if max(max(pair) for pair in shares.values()) > 1.05
-    else ""
+display(
+    figures.static(
+        under_the_roofs,
+        alt="The products measured above: FLOP/s over FLOPs per byte, under the slope of the bandwidth "
+        "and the roof of the arithmetic.",
+    )
 )
 Markdown(f"""
-| format | rows | of the bandwidth | of the FLOP/s |
-| --- | ---: | ---: | ---: |
+| format | rows | measured, ms | bound, ms | of the bandwidth | of the FLOP/s |
+| --- | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-In fp32, 4 rows reach {bandwidth4:.0%} of the bandwidth and {flops4:.0%} of the FLOP/s. {"Neither limit is near, so the bound alone cannot say what the product waits for." if max(bandwidth4, flops4) < 0.7 else "One of the limits is near, so there is little left to explain."}{over}
-
-{tk.measure.caption(dtype=" and ".join(sweep))}
+Where a share is near 100%, the product has reached a limit (far above it, section 2 measured the limit too low: run again). Where neither is, the bound alone does not say what the product waits for.
 """)
 
 # %% [markdown]
 # ### A control: the same arithmetic, other bytes
 #
-# Is it memory that a product waits for? Multiply by 28 matrices in a row, of 1024 × 1024 numbers. In one run they are 28 different matrices, $28 \cdot 1024^2 \cdot 4 = 117{,}440{,}512$ bytes. In the other it is the
-# same one each time, which after the first time lies in a cache. FLOPs, calls and shapes are equal; only where the bytes come from differs. A second run with the same one shows how far equal runs lie apart.
+# Does a product wait for memory? Multiply by 56 matrices of 1024 × 1024 numbers, one after another; $56 \cdot 1024^2 = 4096 \cdot 14336$, as many numbers as before. In one run they are 56 different matrices. In the other it is
+# the same one each time, which then lies in a cache. FLOPs, calls and shapes are equal; only where the bytes come from differs. Each run is timed as two, to see how far equal runs lie apart.
 #
-# **Predict.** With which number of rows do the two runs differ more: with 1, or with 256?
+# **Predict.** With which number of rows do the two runs differ more: with 1, or with 64?
 
 # %% tags=["nbval-ignore-output"]
-matrices = torch.randn(28, 1024, 1024)
+matrices = torch.randn(56, 1024, 1024)
 
 
-def three_runs(B):
+def four_runs(B):
     x = torch.randn(B, 1024)
-    calls = {
+    programs = {
         "different": lambda: [x @ W.T for W in matrices],
-        "the same": lambda: [x @ matrices[0].T for _ in matrices],
+        "same": lambda: [x @ matrices[0].T for _ in matrices],
     }
-    calls["the same again"] = calls["the same"]
+    calls = {(name, n): call for n in (1, 2) for name, call in programs.items()}
     timings = tk.measure.time_calls(calls, warmup=1, repeats=4)
-    return [min(timing.times_s) for timing in timings.values()]
+    return {key: min(timing.times_s) for key, timing in timings.items()}
 
 
-control = {B: three_runs(B) for B in (1, 4, 16, 256)}
+control = {B: four_runs(B) for B in (1, 4, 16, 64)}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-more = {B: different / min(same) for B, (different, *same) in control.items()}
-spread = {B: max(same) / min(same) for B, (_, *same) in control.items()}
+different = {B: [runs["different", n] for n in (1, 2)] for B, runs in control.items()}
+same = {B: [runs["same", n] for n in (1, 2)] for B, runs in control.items()}
+more = {B: min(different[B]) / min(same[B]) for B in control}
+spread = {B: max(max(runs[B]) / min(runs[B]) for runs in (different, same)) for B in control}
 rows = "\n".join(
-    f"| {B} | {a * 1e3:.2f} | {b * 1e3:.2f} | {c * 1e3:.2f} | {more[B]:.2f} |"
-    for B, (a, b, c) in control.items()
+    f"| {B} | {' and '.join(f'{s * 1e3:.2f}' for s in different[B])} | {' and '.join(f'{s * 1e3:.2f}' for s in same[B])} "
+    f"| {more[B]:.2f} | {spread[B]:.2f} |"
+    for B in control
 )
-waits = [str(B) for B, ratio in more.items() if ratio > max(1.1, spread[B])]
-found = (
-    f"For {', '.join(waits)} row{'s' if waits != ['1'] else ''} the ratio is larger than that: there memory costs time."
-    if waits
-    else "No ratio is larger than that: either a cache holds all 28, or this run was disturbed too much to tell."
-)
-cached4 = 28 * 2 * 4 * 1024**2 / min(control[4][1:]) / machine.flops["fp32"]
-kernel4 = (
-    f"From the cache, 4 rows reach {cached4:.0%} of the FLOP/s, so what is missing is due neither to memory nor to arithmetic. It is due to the *kernel*,"
-    if cached4 < 0.7
-    else f"From the cache, 4 rows reach {cached4:.0%} of the FLOP/s, which leaves little to the *kernel*,"
-)
+waits = ", ".join(str(B) for B in control if more[B] > 1.1 * spread[B])
+fetching = f"at $B$ = {waits}" if waits else "nowhere (a cache may hold all 56)"
+cached4 = 2 * 4 * matrices.numel() / min(same[4]) / machine.flops["fp32"]
 Markdown(f"""
-| rows | 28 different, ms | the same, ms | the same again, ms | different / the faster same |
+| rows | 56 different, ms | the same, ms | ratio of the faster | equal runs apart by |
 | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-**Explain.** With weights from memory one row takes {more[1]:.1f} times as long, 4 rows {more[4]:.1f}, 16 rows {more[16]:.1f} and 256 rows {more[256]:.1f} times. Two equal runs from the cache differed by factors of {spread[1]:.2f}, {spread[4]:.2f}, {spread[16]:.2f} and {spread[256]:.2f}.
-{found} {kernel4} the program that does a product inside the library. It has work of its own, for example *packing*, copying blocks of the weights into the order in which it will
-read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)). Whether that is it, a profiler could tell; this experiment cannot.
+**Explain.** With weights from memory one row takes {more[1]:.1f} times as long as with weights from a cache, 64 rows {more[64]:.1f} times. Clearly beyond what equal runs differ by, fetching costs time {fetching}.
+
+From a cache, 4 rows reach {cached4:.0%} of the FLOP/s. What they lack there is not memory's doing. It is the cache's, or that of the *kernel*, the program that does a product inside the library: it has work of its own, for example *packing*, copying blocks of the weights into the order in which it will
+read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)), and one row may have another kernel than several. The sweep's one matrix took 4 rows {first[4] / min(different[4]):.1f} times as long as the 56: as many weights, another shape. Losses with few rows move a measured corner to more rows.
 
 {tk.measure.caption()}
 """)
@@ -506,7 +484,7 @@ read them ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)
 #
 # Take a published shape, SmolLM2-135M ([config.json](https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json)), in fp32 and with random
 # weights: time does not depend on their values. `cost.decode_step` counts FLOPs and bytes of every part; `roofline.time_bound` takes the larger of the two times for each part, and adds the parts up. To that we add
-# the price of starting each operation, as section 2 measured it.
+# the price of starting each operation. Nothing is fitted: all rates are section 2's.
 #
 # **Predict.** 16 sequences instead of one: how many times as many tokens per second, in all?
 #
@@ -523,7 +501,6 @@ numbers = [sum(p.numel() for p in m.parameters()) for m in models.values()]
 print("parameters   ", *(f"{n:13,}" for n in numbers))
 steps = [cost.decode_step(c, 1, CONTEXT, **FP32) for c in (config, narrow)]
 print("MB of a step ", *(f"{step.bytes / 1e6:13.0f}" for step in steps))
-print("FLOPs/byte   ", *(f"{step.intensity:13.2f}" for step in steps))
 
 
 # %%
@@ -574,42 +551,12 @@ for B in STEPS:
     bounds[B] = roofline.time_bound(step, machine.device())
 predicted_s = {B: bounds[B].seconds + starting_s for B in STEPS}
 
-
 # %% tags=["nbval-ignore-output", "hide-input"]
-def draw_steps():
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots(figsize=(6, 3.6))
-    lines = {
-        "predicted": predicted_s,
-        "matrices alone": {B: seconds["matrices", B] for B in STEPS},
-        "narrow decoder": {B: seconds["narrow", B] for B in STEPS},
-        "step": {B: seconds["step", B] for B in STEPS},
-    }
-    marks = ("", "^", "s", "o")
-    for (name, times), mark in zip(lines.items(), marks, strict=True):
-        line = "-" if name in ("predicted", "step") else "--"
-        tokens = [B / times[B] for B in STEPS]
-        ax.loglog(STEPS, tokens, line, marker=mark, label=name)
-    ax.set(xlabel="B (sequences)", ylabel="tokens per second")
-    ax.set(xticks=STEPS, xticklabels=STEPS)
-    ax.minorticks_off()
-    ax.legend()
-    return fig
-
-
 measured = {B: seconds["step", B] for B in STEPS}
 rows = "\n".join(
     f"| {B} | {B / predicted_s[B]:,.0f} | {B / measured[B]:,.0f} | {predicted_s[B] * 1e3:.1f} | {measured[B] * 1e3:.1f} "
     f"| {seconds['matrices', B] * 1e3:.1f} | {seconds['narrow', B] * 1e3:.1f} |"
     for B in STEPS
-)
-apart = max(measured[1] / predicted_s[1], predicted_s[1] / measured[1])
-in_turn = [measured[B] for B in STEPS]
-disturbed = (
-    " More sequences took less time here, or a step less than its own matrices: other programs disturbed this run, so its factors are rough."
-    if in_turn != sorted(in_turn) or any(measured[B] < seconds["matrices", B] for B in STEPS)
-    else ""
 )
 gain, should = (16 * times[1] / times[16] for times in (measured, predicted_s))
 gap = measured[1] - predicted_s[1]
@@ -618,68 +565,40 @@ matrices_least_s = sum(
 )
 inside = seconds["matrices", 1] - matrices_least_s
 between = seconds["narrow", 1] - starting_s
-if gap < predicted_s[1] / 4:
-    lacks = "For one sequence that leaves little to explain."
-else:
-    larger = (
-        "between the matrix products: the model's Python, and operations dearer than the cheapest there is"
-        if between > inside
-        else "inside the matrix products, whose kernels do not reach the bandwidth (section 3)"
-    )
-    lacks = (
-        f"For one sequence the step takes {gap * 1e3:.0f} ms longer than predicted. The matrices alone take {inside * 1e3:.0f} ms more than their bound; "
-        f"the narrow decoder takes {between * 1e3:.0f} ms more than starting its {operations:,} operations should, "
-        f"{seconds['narrow', 1] / operations * 1e6:.0f} µs for each where section 2 paid {machine.overhead_s * 1e6:.1f}. "
-        + (
-            f"So most of what the prediction leaves out lies {larger}."
-            if max(between, inside) > gap / 2
-            else "Neither is most of it: these two controls do not explain the step on this machine."
-        )
-    )
-display(
-    figures.static(
-        draw_steps,
-        alt=f"Tokens per second over the batch: {1 / measured[1]:.0f} for one sequence, {32 / measured[32]:.0f} for 32; "
-        f"predicted {1 / predicted_s[1]:.0f} and {32 / predicted_s[32]:.0f}.",
-    )
-)
 Markdown(f"""
-| sequences | tokens/s, predicted | measured | ms, predicted | step | matrices alone | narrow decoder |
+| sequences | tokens/s predicted | measured | ms predicted | step | matrices alone | narrow decoder |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-**Explain.** Predicted were {1 / predicted_s[1]:,.0f} tokens/s for one sequence and measured {1 / measured[1]:,.0f}, {apart:.1f} times apart; for 32 sequences, {32 / predicted_s[32]:,.0f} and {32 / measured[32]:,.0f}. {lacks}{disturbed}
+**Explain.** One sequence gets {1 / measured[1]:,.0f} tokens/s where the prediction says {1 / predicted_s[1]:,.0f}: {gap * 1e3:+.0f} ms a step. The matrices alone differ from their bound by {inside * 1e3:+.0f} ms, the narrow decoder from the start of its {operations:,} operations by {between * 1e3:+.0f} ms ({seconds["narrow", 1] / operations * 1e6:.1f} µs for each, where section 2 paid {machine.overhead_s * 1e6:.1f}).
+The larger of the two says where to look first: in the kernels of the products, or in Python and in operations dearer than the cheapest there is.
 
-16 sequences give {gain:.1f} times as many tokens per second as one; the prediction says {should:.1f}. From the corner on, {corner:.0f} rows in fp32, another sequence costs the matrices as much arithmetic as the last, and the
-bound on tokens per second hardly rises any more.
+16 sequences give {gain:.1f} times as many tokens per second as one; the prediction says {should:.1f}. Beyond the corner, {corner:.0f} rows in fp32, each sequence adds the whole time of its arithmetic, and the prediction hardly rises any more.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# Nothing was fitted to the model: bandwidth, FLOP/s and the price of an operation come from section 2.
-
-# %% [markdown]
 # ## 5. The critical batch, and the puzzle
 #
-# Published peaks give every device's ridge (the Pi 5's are derived from clock and memory type; `hardware.device(name).source` is where each comes from). Set the intensity of a weight matrix, two FLOPs for each row and $\text{bits}/8$ bytes for a weight, equal to it:
+# Published peaks give the ridge of any device (sources: `hardware.device(name).source`; the Pi 5's are derived from clock and memory type). Set the intensity of a weight matrix, two FLOPs for each row and $\text{bits}/8$ bytes for a weight, equal to it:
 #
 # $$\frac{2 B}{\text{bits} / 8} = \text{ridge} \quad\Rightarrow\quad B^* = \text{ridge} \cdot \frac{\text{bits}}{16}$$
 #
-# $B^*$ is the *critical batch*, the corner in rows. In 16 bits it is the ridge itself: the two FLOPs of a weight and its two bytes cancel. Rows in and out are left out; with them, and with attention, a whole step turns later (section 6).
+# $B^*$ is the *critical batch*, the corner in rows. In 16 bits it is the ridge itself, for a weight has two FLOPs and two bytes. (For a whole step, see section 6.)
 
 # %%
 CARDS = ("v100-16gb", "a10g", "a100-40gb", "a100-80gb", "h100", "pi-5")
-print("           ridge, FLOPs   critical batch, weights of")
-print("           per byte       16 bits   4 bits")
+print("           16-bit           ridge, FLOPs   critical batch, weights of")
+print("           TFLOP/s   GB/s   per byte       16 bits   4 bits")
 for name in CARDS:
     device = hardware.device(name)
+    peaks = f"{device.peak(16) / 1e12:7.1f} {device.bytes_per_s / 1e9:6.0f}"
     wide, thin = (roofline.critical_batch(device, weight_bits=b) for b in (16, 4))
-    print(f"{name:10} {roofline.ridge(device):8.0f} {wide:14.0f} {thin:8.1f}")
+    print(f"{name:10} {peaks} {roofline.ridge(device):10.0f} {wide:14.0f} {thin:8.1f}")
 
 # %% [markdown]
-# **Predict.** gpt-fast's 104.9 tokens a second are one sequence on an A100-80GB, which can fetch 2,039 GB/s ([README](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md), [data sheet](https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf)).
-# Of the bytes that the GPU can fetch in the time of a token, which share did the model need? And which share of the FLOPs?
+# **Predict.** The opening's 104.9 tokens a second are one sequence on an A100-80GB ([README](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md)). Of the bytes that the GPU can fetch in the time of a token, which share did the model need? And which share of the FLOPs?
 
 # %%
 a100 = hardware.device("a100-80gb")
@@ -695,43 +614,44 @@ print(f"tokens/s at most      {1 / least.seconds:.0f}")
 
 # %% [markdown]
 # **The answer.** Each token needs every weight once (of the embedding only one row), and the keys and values of the text so far. Fetching these 13.27 GB at 2,039 GB/s takes $13.27 / 2.039 = 6.51$ ms; the arithmetic would
-# be done in less than a hundredth of that. At one sequence arithmetic is not the limit. Bandwidth is: it allows 154 tokens a second, about the opening's 22,000 divided by the ridge, $22000 / 153 = 144$.
+# be done in less than a hundredth of that. Bandwidth allows 154 tokens a second, about the opening's 22,000 divided by the ridge, $22000 / 153 = 144$.
 #
-# Of these 154 the measured 104.9 are 68 %, $104.9 / 154 = 0.68$. gpt-fast itself prints 1,397 GB/s for this run, so $1397 / 104.9 = 13.3$ GB a token, nearly our count. Its authors saw about 1,700 GB/s at most on that card, limited to 330 W
+# The measured 104.9 are $104.9 / 154 = 68$ % of that. gpt-fast itself prints 1,397 GB/s for this run, $1397 / 104.9 = 13.3$ GB a token, nearly our count. Its authors saw about 1,700 GB/s at most on that card
 # ([README](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md)); of this, 1,397 are $1397 / 1700 = 82$ %. What takes the rest, these counts cannot say.
 #
-# The share of the bandwidth is called *model bandwidth utilisation*, MBU ([Databricks 2023](https://www.databricks.com/blog/llm-inference-performance-engineering-best-practices)); that of the FLOP/s *model FLOP/s utilisation*, MFU ([Chowdhery et al. 2022](https://arxiv.org/abs/2204.02311), appendix B). A decode step
+# The two shares are section 3's. Of a model's step they are called *model bandwidth utilisation*, MBU ([Databricks 2023](https://www.databricks.com/blog/llm-inference-performance-engineering-best-practices)), and *model FLOP/s utilisation*, MFU ([Chowdhery et al. 2022](https://arxiv.org/abs/2204.02311), appendix B). A decode step
 # with an MFU of half a percent can be a good one.
 
 # %% [markdown]
 # ## 6. Attention does not profit
 #
-# Could the GPU simply be given its 153 rows? Each sequence brings its own keys and values. Twice the sequences do twice attention's FLOPs *and* fetch twice its bytes.
+# Could the GPU simply be given its 153 rows? Each sequence brings its own keys and values, so twice the sequences do twice attention's FLOPs *and* fetch twice its bytes.
 #
-# **Predict.** One query head meets $S$ keys and values of $D$ numbers, in 16 bits: $4SD$ FLOPs (lesson on attention). How many FLOPs per byte? And if $G$ query heads share a key/value head?
+# **Predict.** One query head meets $S$ keys and values of $D$ numbers, in 16 bits: $4SD$ FLOPs (lesson on attention). How many FLOPs per byte, if a fused kernel keeps the scores out of memory ([FlashAttention](https://arxiv.org/abs/2205.14135))? And if $G$ query heads share a key/value head?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Keys and values are $2SD$ numbers, $4SD$ bytes: one FLOP per byte. With $G$ query heads for the same bytes, $G$. Neither $S$ nor $B$ appears.
+# Keys and values are $2SD$ numbers, $4SD$ bytes: one FLOP per byte. With $G$ query heads for the same bytes, $G$. $B$ does not appear.
 #
 # </details>
 
 # %%
 parts = ("attention projections", "attention scores", "mlp")
-print("FLOPs per byte of   B   projections   attention     MLP")
+print("                    B    FLOPs per byte of")
+print("                         projections   attention       MLP")
 for name in ("llama-2-7b", "llama-3-8b"):
     shape = shapes.shape(name).config
     G = shape.n_heads // shape.n_kv_heads
     for B in (1, 256):
         step = cost.decode_step(shape, batch=B, context=1024)
         ratios = [step[part].flops / step[part].bytes for part in parts]
-        print(f"{name}, G = {G} {B:4}", *(f"{r:11.1f}" for r in ratios))
+        print(f"{name}, G = {G} {B:4}", *(f"{r:12.1f}" for r in ratios))
 
 # %% [markdown]
-# **Explain.** The projections' and the MLP's intensity follows the batch. Attention's stays at $G$, a little below because queries and results are bytes as well; sharing key/value heads is the only thing in this table that lifts it.
+# **Explain.** The projections' and the MLP's intensity follows the batch. Attention's stays at $G$, a little below because queries and results are bytes as well.
 #
-# Is there a batch from which on a *whole step* waits for arithmetic most of the time? And how many sequences fit, at most, into the memory of an A100-80GB?
+# From which batch on does a *whole step* wait for arithmetic most of the time? And how many sequences fit, at most, into an A100-80GB?
 
 # %%
 names = ("llama-2-7b", "llama-3-8b")
@@ -750,15 +670,15 @@ for context in (128, 512, 2048):
 
 # %% [markdown]
 # **Explain.** Beyond the critical batch, one more sequence costs the matrices a fixed time of arithmetic, and attention a fixed time of fetching, which grows with the context. Where the second is longer, no batch makes arithmetic the larger part: *never*. At 512 tokens 153
-# sequences of Llama 2 7B fit, and would keep its matrices busy, yet the step still waits mostly for keys and values. Llama 3 8B fetches a quarter of these, and holds out to longer contexts. Where there is a turning batch it
-# lies above 153: rows in and out, and attention, have to be outweighed first.
+# sequences of Llama 2 7B fit, and its matrices would wait for arithmetic, yet the step waits mostly for keys and values. Llama 3 8B fetches a quarter of these, and holds out to longer contexts. The other batches lie above 153, since rows in and out, and attention, have
+# to be outweighed first.
 
 # %% [markdown]
 # ## 7. Prefill and decode
 #
 # Prefill sends the $T$ tokens of a prompt through the matrices together: a weight is fetched once for all rows, of one sequence or of many. And the prompt's queries share one set of keys.
 #
-# **Predict.** On that A100, writing one token with Llama 2 7B takes some milliseconds at least. How many times as long does reading a prompt of 100 tokens take: 1, 10 or 100 times? And of 1,000?
+# **Predict.** On that A100, how many times as long as writing one token with Llama 2 7B does reading a prompt of 100 tokens take: 1, 10 or 100 times? And of 1,000?
 
 # %%
 write = cost.decode_step(llama, batch=1, context=100)
@@ -770,14 +690,12 @@ for T in (1, 10, 100, 150, 200, 1000):
     print(f"{T:6} {bound.seconds / write_s:21.2f}   {bound.side}")
 
 # %% [markdown]
-# **Explain.** Up to about 150 tokens, prefill costs little more than writing one token does: the weights have to be fetched anyway, and the few per cent on top are rows that go in and out. Then every token costs arithmetic.
+# **Explain.** Up to about 150 tokens, prefill costs little more than writing one token does: the few per cent on top are rows that go in and out. Then every token costs arithmetic.
 
 # %% [markdown]
 # ## 8. Under a GPU's roofs
 #
-# Four parts of a step, projections, attention (the triangle), MLP and head, are marks under the roofs of a device, from the same formulas. Menus and sliders work on the web page, too.
-#
-# Try three things. Slide the batch up in decode and watch which mark does not move. Then take weights of 4 bits and see at which batch the MLP reaches the ridge, compared with 16 bits. Then switch to prefill of a single sequence and find the prompt length at which an A100 stops waiting for memory.
+# Four parts of a step, projections, attention (the triangle), MLP and head, are marks under the roofs of a device. Slide the batch up in decode: which mark does not move? Take weights of 4 bits: at which batch does the MLP reach the ridge, compared with 16 bits? Switch to prefill of a single sequence: at which prompt length does an A100 stop waiting for memory?
 
 # %% tags=["nbval-ignore-output"]
 DEVICES = {
@@ -797,7 +715,7 @@ figures.roofline(DEVICES, MODELS, batch=16, tokens=1024)
 # <details>
 # <summary>What you should have seen</summary>
 #
-# Attention's triangle stays at $G$. With weights of 4 bits the MLP moves a quarter of the bytes for the same FLOPs, so it arrives at the ridge with about a quarter of the batch; the roof is still that of 16-bit arithmetic,
+# Attention's triangle stays at $G$. With weights of 4 bits the MLP moves a quarter of the bytes for the same FLOPs, so a quarter of the batch brings it to the ridge; the roof is still that of 16-bit arithmetic,
 # since the weights are widened before they are multiplied. Prefill on the A100 starts to wait for arithmetic between the settings 128 and 256.
 #
 # </details>
@@ -806,10 +724,8 @@ figures.roofline(DEVICES, MODELS, batch=16, tokens=1024)
 # ## What real systems do
 #
 # - **They batch.** [Orca](https://www.usenix.org/conference/osdi22/presentation/yu) lets sequences join and leave the batch at every step.
-# - **They fill the pass.** [Sarathi](https://arxiv.org/abs/2308.16369) cuts prompts into chunks and runs decode steps in the same pass, so that they share the fetch of the weights.
-# - **They fetch fewer bytes.** gpt-fast's [table](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md) goes on with weights of 8 and of 4 bits: more tokens per second, a lower critical batch.
-# - **They check several tokens per pass.** In [speculative decoding](https://arxiv.org/abs/2211.17192) a small model guesses some tokens and the large one reads them together, as a prompt: below the ridge they cost little more than one.
-# - **They fuse.** A fused kernel keeps the scores out of memory ([FlashAttention](https://arxiv.org/abs/2205.14135)), as our counts assume.
+# - **They fill the pass.** [Sarathi](https://arxiv.org/abs/2308.16369) cuts prompts into chunks that share a pass, and its fetch of the weights, with decode steps.
+# - **They check several tokens per pass.** In [speculative decoding](https://arxiv.org/abs/2211.17192) a small model guesses some tokens and the large one reads them together, like a prompt: below the ridge they cost little more than one.
 
 # %% [markdown]
 # ## What the sources claim, checked
@@ -831,15 +747,15 @@ fit = memory.largest_batch(llama, 4096, a100.memory_bytes)
 pi = hardware.device("pi-5")
 llama3 = cost.decode_step(shapes.shape("llama-3-8b").config, 1, 1, weight_bits=4.5)
 TALK = "T. Lacroix, [talk](https://www.youtube.com/watch?v=mYRqvB1_gRk), October 2023"
-SLIDES = "*LLM-Systems Basics*, EECS 598, University of Michigan, January 2024, slides without a public address that we know of"
+SLIDES = "*LLM-Systems Basics*, EECS 598, University of Michigan, January 2024, slides (no public address known)"
 Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
 | The V100's FLOPs per byte are about 140, the A100's about 200 | {SLIDES} | Right: {ridges["v100-16gb"]:.0f}, and {ridges["a100-40gb"]:.0f} for the A100 with 40 GB, whose bandwidth the slide prints. With 80 GB the memory is faster: {ridges["a100-80gb"]:.0f}. |
-| The intensity of attention's product is about 2, that of the MLP about 2 times the batch | the same slides | Twice too high beside the figures of the row above, which are per *byte*; these are per *number*. In 16 bits attention has {scores.flops / scores.bytes:.2f} and the MLP at batch 16 has {mlp.flops / mlp.bytes:.1f}. Read literally, the A100 with 40 GB would be busy at {ridges["a100-40gb"] / 2:.0f} rows instead of {ridges["a100-40gb"]:.0f}. |
-| The ideal batch is twice the FLOP/s over the bandwidth, 400 on an A10G and an A100; 33 is far below it | {TALK} | The batch is twice too high. A weight has 2 FLOPs per row and 2 bytes, so the 2s cancel: {ridges["a10g"]:.0f} on the A10G, {ridges["a100-40gb"]:.0f} or {ridges["a100-80gb"]:.0f} on the A100 with 40 or 80 GB. 33 is below, {33 / ridges["a100-80gb"]:.0%} of {ridges["a100-80gb"]:.0f}, and at the talk's context of 4,096 tokens {fit} is all that fits beside Llama 2 7B. There {full["attention scores"].bytes / full.bytes:.0%} of what the step moves is attention's, whose intensity no batch raises. |
+| The intensity of attention's product is about 2, that of the MLP about 2 times the batch | the same slides | Twice too high beside the row above, which is per *byte*: these are per *number*. In 16 bits attention has {scores.flops / scores.bytes:.2f} and the MLP at batch 16 has {mlp.flops / mlp.bytes:.1f}. |
+| The ideal batch is twice the FLOP/s over the bandwidth, 400 on an A10G and an A100; 33 is far below it | {TALK} | The formula gives twice too much: a weight has 2 FLOPs per row and 2 bytes, so the 2s cancel. On the A100 with 40 or 80 GB it is {ridges["a100-40gb"]:.0f} or {ridges["a100-80gb"]:.0f}; on the A10G {ridges["a10g"]:.0f}, for 400 is about twice the {ridges["a10"]:.0f} of the faster A10. 33 is {33 / ridges["a100-80gb"]:.0%} of {ridges["a100-80gb"]:.0f}, and at the talk's context of 4,096 tokens {fit} is all that fits beside Llama 2 7B. There {full["attention scores"].bytes / full.bytes:.0%} of what the step moves is attention's, whose intensity no batch raises. |
 | Quantization does not change the ideal batch | {TALK} | If weights *and* activations shrink and the arithmetic speeds up as much: {narrower[8, 8]:.0f} in 8 bits, as in 16. With weights alone in 4 bits it is {narrower[4, 16]:.0f}. |
-| A Raspberry Pi 5 writes 5 to 12 tokens a second with Yi, Phi and Llama 3 | [*Generative AI on the Edge*](https://arxiv.org/abs/2411.17712), abstract | Not if Llama 3 means 8B: at 4.5 bits a weight, our assumption, {llama3.bytes / 1e9:.2f} GB at {pi.bytes_per_s / 1e9:.0f} GB/s allow at most {pi.bytes_per_s / llama3.bytes:.1f}. The abstract gives no size. |
+| A Raspberry Pi 5 writes 5 to 12 tokens a second with Yi, Phi and Llama 3 | [*Generative AI on the Edge*](https://arxiv.org/abs/2411.17712), abstract | It gives no size. Not if Llama 3 means 8B: at 4.5 bits a weight, our assumption, {llama3.bytes / 1e9:.2f} GB at {pi.bytes_per_s / 1e9:.0f} GB/s allow at most {pi.bytes_per_s / llama3.bytes:.1f}. |
 """)
 
 # %% [markdown]
@@ -864,27 +780,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **2. One thread.** (Needs two cores or more.) Predict: with a single thread, do bandwidth and FLOP/s both halve on a machine with two cores? What happens to the ridge?
-#
-# <details>
-# <summary>Answer</summary>
-#
-# ```python
-# import os
-#
-# threads = torch.get_num_threads()
-# for n in sorted({1, os.cpu_count()}):
-#     torch.set_num_threads(n)
-#     bytes_per_s, flops_per_s = read_rate(2**28), multiply_rate(torch.float32)
-#     print(n, f"{bytes_per_s / 1e9:.0f} GB/s, {flops_per_s / 1e9:.0f} GFLOP/s, ridge {flops_per_s / bytes_per_s:.1f}")
-# torch.set_num_threads(threads)
-# ```
-#
-# FLOP/s belong to the cores and usually scale with them. Memory is shared: a few cores can often fetch all it has to give, so the ridge of many cores lies higher than that of one.
-#
-# </details>
-#
-# **3. Tokens per second of a whole GPU.** For Llama 2 7B and for Llama 3 8B on the A100-80GB at a context of 1,024: fill the memory with sequences. How many tokens per second does the bound allow, and by how much do grouped heads win?
+# **2. Tokens per second of a whole GPU.** For Llama 2 7B and for Llama 3 8B on the A100-80GB at a context of 1,024: fill the memory with sequences. How many tokens per second does the bound allow, and by how much do grouped heads win?
 #
 # <details>
 # <summary>Answer</summary>
@@ -901,7 +797,7 @@ Markdown(f"""
 # ```
 #
 # 134 and 519 sequences fit; the bounds are 3,180 and 8,712 tokens a second, so grouped heads win by $8712 / 3180 = 2.7$.
-# A quarter of the bytes per token leaves room for about four times the sequences, and each costs a quarter of the fetching. In both attention still waits for memory.
+# A quarter of the bytes per token makes room for about four times the sequences, and attention still waits for memory.
 #
 # </details>
 
@@ -913,11 +809,11 @@ Markdown(f"""
 # <details>
 # <summary>Answer</summary>
 #
-# $10^{14} / (5 \cdot 10^{11}) = 200$, and a quarter of that, 50: a fourth of the bytes, the same FLOPs at the same rate.
+# $10^{14} / (5 \cdot 10^{11}) = 200$, and 50: a quarter of the bytes, the same FLOPs at the same rate.
 #
 # </details>
 #
-# **B.** A server doubles its batch and the time of a step hardly changes. Later it doubles the context of all sequences instead, and the step becomes clearly longer. What did the step wait for in each case?
+# **B.** A server doubles its batch and the time of a step hardly changes. Then it doubles all contexts, and the step becomes clearly longer. What did the step wait for in each case?
 #
 # <details>
 # <summary>Answer</summary>
@@ -926,7 +822,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **C.** Somebody shows you a GPU "utilisation" near the maximum while it writes tokens for one person. Which of MBU and MFU can be near that, and which cannot?
+# **C.** A GPU's "utilisation" is shown as near the maximum while it writes tokens for one person. Which of MBU and MFU can be that, and which cannot?
 #
 # <details>
 # <summary>Answer</summary>
