@@ -1262,7 +1262,7 @@ CLAIMS = (
         work.ideal_ratio,
         "",
         0.5,
-        taught="cost_model 5",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-10",
@@ -1299,7 +1299,7 @@ CLAIMS = (
         work.less_time,
         "% less",
         68,
-        taught="cost_model 5",
+        taught="cost_model claims",
     ),
     Claim(
         "llma-12",
