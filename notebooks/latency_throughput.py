@@ -106,7 +106,7 @@ for row, text in enumerate(texts):
 # Same logits, to 0.001. What changes is time. **Latency** is what one user waits: here TPOT, the seconds between two tokens of the
 # same answer. **Throughput** is what the server writes: tokens per second, of all answers together. For one user, each is the inverse of the other. For two?
 #
-# **Predict.** This book's small model takes a step for 1 sequence, then a step for 32 sequences. Does the second take about as long, a few times as long, or 32 times? The control
+# **Predict.** This book's small model takes a step for 1 sequence, then a step for 32 sequences. Does the second take about as long, a few times as long, or 32 times as long? The control
 # serves users by turns, each with a cache of its own.
 
 # %% tags=["nbval-ignore-output"]
@@ -353,10 +353,10 @@ for name, (device, bits) in changes.items():
     print(f"{name:26} {alone:10.1f} {wall:6} {passed:>5} {rate:9,.0f}")
 
 # %% [markdown]
-# **Explain.** One user's step reads weights, so bandwidth and narrower weights shorten it, and nothing else does by more than a hundredth. At the wall it reads the whole memory once, if the bend has not come before. Three rows
+# **Explain.** One user's step reads weights, so bandwidth and narrower weights shorten it, and nothing else does by more than a hundredth. At the wall a step reads the whole memory once, if the bend has not come before. Three rows
 # have passed the bend and end at the same throughput: there each further sequence adds its own time to the step, and a wall farther out gives no more. All in 8 bits has passed it too, at twice that.
 #
-# Twice the bandwidth halves each step here; keys and values in half the bits do nearly as much at the wall. More arithmetic does nothing, because nothing waited for it; it would together with more memory, and in the prefill. Weights narrower than the
+# Twice the bandwidth halves each step here; keys and values in half the bits do nearly as much at the wall. More arithmetic does nothing, because nothing waits for it; with more memory too, or in a prefill, it would. Weights narrower than the
 # activations are widened before they are multiplied: they save bytes and no arithmetic, so their bend comes at a smaller batch. Whether the answers stay as good is a question for the chapter on quantization.
 #
 # In the figure, press *Keep this curve* with the A10, then try the changes and other devices. 4-bit weights move the left end more; an A100 moves both ends, the wall more.
@@ -467,8 +467,8 @@ Markdown(
     f"""**Explain.** On paper, yes, if requests are short: ask first how long they are. A prompt of 100 tokens leaves {short} tokens for the answer in a batch of 64; a
 prompt of 500 takes {1e3 * prefill_s(mistral, a10, 500):.0f} of the {1e3 * SHARE_S:.1f} ms by itself, one of 750 more than all of them. At the listed price a day costs {24 * listed:.2f} dollars rather than 15.
 
-This holds for a server that reaches the peaks, keeps its batch full and gets its requests evenly. Let the busiest hour have twice the requests of the mean, and programs reach 70 % of the peaks: then a request's share of the
-estimate is 0.0864 / 2 · 0.7 = {busy_s:.3f} s. Of this, {1e3 * prefill_s(mistral, a10, 100):.0f} ms are the prompt of 100 tokens, which leaves {left} tokens for the answer: hardly.
+This holds for a server that reaches the peaks, keeps its batch full and gets its requests evenly. Let the busiest hour have twice the requests of the mean, and programs reach 70 % of the peaks: then the estimate of a
+request may be 0.0864 / 2 · 0.7 = {busy_s:.3f} s. Of this, {1e3 * prefill_s(mistral, a10, 100):.0f} ms are the prompt of 100 tokens, which leaves {left} tokens for the answer: hardly.
 Short prompts that share a pass leave more: below the critical batch, {roofline.critical_batch(a10):.0f} tokens, two prompts of 100 together take {1e3 * roofline.time_bound(cost.prefill(mistral, 2, 100), a10).seconds:.0f} ms."""
 )
 
@@ -642,7 +642,7 @@ for limit in (0.1, 0.03):
             print(f"{rent[0]:11,.0f} {rent[1]:11,.0f}")
 
 # %% [markdown]
-# **Explain.** A million requests a day are a part of one A100's work, so the cheaper of the two is enough. (Lambda lists the A100-80GB only in machines of eight.) At ten times the requests less is wasted on idle parts, and under the tighter limit the H100 is cheapest.
+# **Explain.** A million requests a day are a part of one A100's work, so one A100-40GB is enough, and cheapest under both limits. (Lambda lists the A100-80GB only in machines of eight.) At ten times the requests less is wasted on idle parts, and under the tighter limit the H100 is cheapest.
 #
 # The tighter limit triples the A10s: with so small a batch they give away their throughput. The A100-80GB and the H100 lose nothing to two digits: the batches that they give up lay far behind the bend.
 #
@@ -653,7 +653,7 @@ for limit in (0.1, 0.03):
 # - **They show the plane.** [Pope et al. 2022](https://arxiv.org/abs/2211.05102) plot cost per token against latency for PaLM, with batch and number of chips at the points.
 # - **They refill the batch at every step**: a waiting request takes the place of a finished one
 #   ([Orca, Yu et al. 2022](https://www.usenix.org/conference/osdi22/presentation/yu)). Without that, section 5's full batch is a fiction.
-# - **They cut prompts.** vLLM puts pieces of prompts and running answers into one pass; its most tokens are a setting
+# - **They cut prompts.** vLLM puts pieces of prompts and running answers into one pass; how many tokens it takes at most is a setting
 #   ([vLLM](https://docs.vllm.ai/en/stable/configuration/optimization/)).
 #
 # ## What the sources claim, checked
