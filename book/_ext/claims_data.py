@@ -251,7 +251,6 @@ CLAIMS = (
         work.training_price,
         "million dollars",
         4.6,
-        taught="latency_throughput 5",
     ),
     Claim(
         "eecs-06",
@@ -1115,7 +1114,6 @@ CLAIMS = (
         {"low_percent": 25, "high_percent": 40, "card": "a100-80gb"},
         work.of_peak,
         ours="{low:.0f} to {high:.0f} TFLOP/s",
-        taught="roofline 3",
     ),
     Claim(
         "reading-07",
@@ -1143,7 +1141,6 @@ CLAIMS = (
         work.share_of_peak,
         "%",
         72,
-        taught="roofline 3",
     ),
     Claim(
         "reading-09",
@@ -1285,7 +1282,6 @@ CLAIMS = (
         },
         work.shares,
         ours="communication {communication_before:.1f} → {communication_after:.1f} %",
-        taught="cost_model 5",
     ),
     Claim(
         "llma-11",
