@@ -14,13 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import claims_links
 import nbformat
 import pytest
 import yaml
 
 import book_claims
 import claims_data
+import claims_links
 import claims_llm_analysis as tables
 import test_llm_analysis
 from claims_data import CLAIMS, OPEN, PART, RIGHT, ROUNDED, SOURCES, TO_COME, VERDICTS, WRONG

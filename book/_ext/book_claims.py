@@ -15,11 +15,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-import claims_links as links
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import claims_links as links
 import claims_llm_analysis as tables
 from book_lessons import lessons
 from claims_data import CLAIMS, SOURCES, VERDICTS, Claim, Value
