@@ -116,13 +116,18 @@ def gemm(
          the size is tried first, and reported if the whole would take seconds. Tried twice, and the fastest
          run of each try counts: a busy spell is no slow kernel
     """
-    for _ in range(2):
-        found = _timed_product(dtype, size // 8, device, repeats)
-        if found is None:
-            return None
-        if 2 * (size // 8) ** 3 / found.value <= SLOW_S:
-            return _timed_product(dtype, size, device, repeats) or found
-    return found
+    small = size // 8
+    tries = (_timed_product(dtype, small, device, repeats) for _ in range(2))
+    found = next(tries)
+    if found is not None and _slow(found, small):
+        found = next(tries)
+    if found is None or _slow(found, small):
+        return found
+    return _timed_product(dtype, size, device, repeats) or found
+
+
+def _slow(product: Result, size: int) -> bool:
+    return 2 * size**3 / product.value > SLOW_S
 
 
 def _timed_product(dtype: torch.dtype, size: int, device: torch.device | str, repeats: int) -> Result | None:
