@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from teachkit import kernels
 from teachkit.cache import Cache, LayerView, Step, UncachedStep
 from teachkit.config import ModelConfig
-from teachkit.layers import MLP, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
+from teachkit.layers import MLP, Linear, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
 from teachkit.tokenizer import Tokenizer
 
 Rope = tuple[Float[Tensor, "B 1 T D"], Float[Tensor, "B 1 T D"]]
@@ -21,10 +21,10 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, D = config.d_model, config.head_dim
-        self.q = nn.Linear(C, config.n_heads * D, bias=config.qkv_bias)
-        self.k = nn.Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
-        self.v = nn.Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
-        self.o = nn.Linear(config.n_heads * D, C, bias=config.o_bias)
+        self.q = Linear(C, config.n_heads * D, bias=config.qkv_bias)
+        self.k = Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
+        self.v = Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
+        self.o = Linear(config.n_heads * D, C, bias=config.o_bias)
         self.q_norm = RMSNorm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.head_dim = D
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         self.position_embedding = nn.Embedding(config.context, config.d_model) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config)
-        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tied else Linear(config.d_model, config.vocab_size, bias=False)
         # A plain attribute, not a buffer: model.to(bfloat16) must not round the frequencies.
         self._frequencies = (
             None if learned else rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
 
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
         """From the width of the model to one logit per token of the vocabulary; cost 2*C*V FLOPs a token."""
-        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return kernels.product(x, self.embedding.weight) if self.head is None else self.head(x)
 
     def _rope(self, positions: Int[Tensor, "B T"], dtype: torch.dtype) -> Rope | None:
         if self._frequencies is None:
