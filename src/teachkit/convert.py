@@ -54,8 +54,12 @@ def group_heads(model: Decoder, n_kv_heads: int, method: Method = "mean", seed: 
 
 
 def _pool(
-    rows: Float[Tensor, "HkvD *C"], head_dim: int, n_kv_heads: int, method: Method, generator: torch.Generator
-) -> Float[Tensor, "GroupsD *C"]:
+    rows: Float[Tensor, "rows ..."],
+    head_dim: int,
+    n_kv_heads: int,
+    method: Method,
+    generator: torch.Generator,
+) -> Float[Tensor, "fewer ..."]:
     """The rows of a projection, or its bias, for fewer heads."""
     heads = rows.unflatten(0, (n_kv_heads, -1, head_dim))
     if method == "first":
@@ -69,8 +73,8 @@ def _pool(
 
 
 def _require_count(n_kv_heads: int, there: int) -> None:
-    if isinstance(n_kv_heads, bool) or not isinstance(n_kv_heads, int) or n_kv_heads < 1:
-        raise ValueError(f"n_kv_heads: expected an integer of at least 1, got {n_kv_heads!r}")
+    if n_kv_heads < 1:
+        raise ValueError(f"n_kv_heads: expected at least 1, got {n_kv_heads}")
     if n_kv_heads > there:
         raise ValueError(f"n_kv_heads: expected at most the {there} key/value heads there, got {n_kv_heads}")
     if there % n_kv_heads:
@@ -81,8 +85,8 @@ def _require_plain(model: Decoder) -> None:
     for index, block in enumerate(model.blocks):
         for letter in "kv":
             layer = getattr(block.attention, letter, None)
-            if type(layer) is not nn.Linear:
+            if not isinstance(layer, nn.Linear):
                 raise ValueError(
-                    f"blocks.{index}.attention.{letter}: expected a plain nn.Linear (convert first, then "
+                    f"blocks.{index}.attention.{letter}: expected an nn.Linear (convert first, then "
                     f"quantize or fuse), got {type(layer).__name__}"
                 )
