@@ -4,9 +4,9 @@
     python training/train.py                     # stop it at any time; the same command resumes
     python training/export.py                    # writes the folder that the package ships
 
-With ``--shape multi-head`` its multi-head sibling. With ``--start FOLDER`` it goes on from a checkpoint, whose
-key/value heads are first averaged in groups where the shape has fewer of them: uptraining (Ainslie et al.
-2023, arXiv:2305.13245, section 2.1), which training/multi_head.py runs from beginning to end.
+With ``--shape multi-head`` it trains the multi-head sibling. With ``--start FOLDER`` it goes on from a
+checkpoint, whose key/value heads are first averaged in groups where the shape has fewer of them: uptraining
+(Ainslie et al. 2023, arXiv:2305.13245, section 2.1). ``training/multi_head.py`` runs all of that.
 
 In the output folder: ``state.pt`` (to resume from), ``log.jsonl`` (loss, rate, held-out bits per byte),
 ``curve.svg``.
