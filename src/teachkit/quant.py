@@ -109,11 +109,14 @@ def int_matmul(a: Int8[Tensor, "M K"], b: Int8[Tensor, "N K"]) -> Int32[Tensor, 
 
 
 def _absmax_scale(x: Float32[Tensor, "*any K"]) -> Float32[Tensor, "*any 1"]:
-    """absmax / 127, never 0; a little less, so that 127 * scale does not round to infinity."""
-    return (x.abs().amax(-1, keepdim=True) * ((1 - 2**-22) / 127)).clamp_min(_TINY)
+    """absmax / 127, never 0."""
+    absmax = x.abs().amax(-1, keepdim=True)
+    scale = (absmax / 127).clamp_min(_TINY)
+    # Of the largest float32, 127 times the rounded scale would be infinite.
+    return torch.where(absmax < _LARGEST, scale, scale * (1 - 2**-22))
 
 
-def _nearest_int8(x: Float32[Tensor, "*any K"], scale: Float32[Tensor, "*#any 1"]) -> Int8[Tensor, "*any K"]:
+def _nearest_int8(x: Float32[Tensor, "*any"], scale: Float32[Tensor, "*#any"]) -> Int8[Tensor, "*any"]:
     return (x / scale).round().clamp(-127, 127).to(torch.int8)
 
 
@@ -179,7 +182,7 @@ def fit_groups(
     """
     # Halves: the difference of two finite floats may not be finite, that of their halves is.
     low, high = groups.amin(-1) / 2, groups.amax(-1) / 2
-    zero = torch.zeros_like(low) if symmetric else low * (7 / 15) + high * (8 / 15)
+    zero = torch.zeros_like(low) if symmetric else low + (high - low) / 15 * 8
     rounded = zero.bfloat16()
     too_far = rounded.float().abs() > zero.abs()  # rounded away from 0, beyond the largest bfloat16 perhaps
     stored = torch.where(too_far, torch.nextafter(rounded, torch.zeros_like(rounded)), rounded)
@@ -338,7 +341,7 @@ def _matrix(weight: Tensor) -> Float32[Tensor, "N K"]:
         row, column = (~finite).nonzero()[0].tolist()
         raise ValueError(
             "weight: expected finite numbers (in float32), "
-            f"got {weight[row, column].item()} in row {row}, column {column}"
+            f"got {wide[row, column].item()} in row {row}, column {column}"
         )
     return wide
 
