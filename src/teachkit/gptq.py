@@ -119,8 +119,8 @@ def _inverse_factor(hessian: Tensor, columns: int, damping: float) -> tuple[Tens
 
 @torch.inference_mode()
 def collect_inputs(
-    model: Decoder, calibration: Iterable[str] | Iterable[Int[Tensor, "B T"]]
-) -> dict[str, Float64[Tensor, "K K"]]:
+    model: Decoder, calibration: Iterable[str] | Iterable[Int[Tensor, "_ _"]]
+) -> dict[str, Float64[Tensor, "_ _"]]:
     """The hessian of what each ``nn.Linear`` of the model receives, by the name of the module.
 
     calibration  texts, or batches of tokens without padding; some ten thousand tokens like those that the
