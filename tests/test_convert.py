@@ -134,14 +134,14 @@ def test_conversion_in_two_steps_is_that_in_one():
 
 
 def test_mean_of_bf16_is_rounded_once():
-    """Sums in bf16 would lose the small ones: 256 + 1 is 256 there, and the mean of three 85.5 or 86."""
+    """A sum in bf16 would be rounded too: 256 + 4 + 1 is 260 there, and a third of it 86.5."""
     model = tiny_model(tiny_config(n_heads=3, n_kv_heads=3, n_layers=1), dtype=torch.bfloat16)
     weight = model.blocks[0].attention.k.weight
     D = model.config.head_dim
-    weight[:D], weight[D : 2 * D], weight[2 * D :] = 256.0, 1.0, 1.0
+    weight[:D], weight[D : 2 * D], weight[2 * D :] = 256.0, 4.0, 1.0
     converted = group_heads(model, 1).blocks[0].attention.k.weight
     assert converted.dtype == torch.bfloat16
-    assert set(converted.flatten().tolist()) == {86.0}  # 258 / 3
+    assert set(converted.flatten().tolist()) == {87.0}  # 261 / 3
 
 
 def test_random_heads_keep_the_scale_and_nothing_else():
