@@ -65,9 +65,7 @@ def _pool(
     if method == "first":
         return heads[:, 0].flatten(0, 1).clone()
     if method == "mean":
-        # In fp32 at least, so that a mean of many bf16 weights is rounded once.
-        wide = heads if heads.dtype == torch.float64 else heads.float()
-        return wide.mean(1).flatten(0, 1).to(rows.dtype)
+        return heads.mean(1).flatten(0, 1)  # of bf16 weights: PyTorch sums in fp32 and rounds once
     noise = torch.randn(n_kv_heads * head_dim, *rows.shape[1:], generator=generator).to(rows.device)
     return (noise * rows.float().square().mean().sqrt()).to(rows.dtype)
 
