@@ -55,6 +55,7 @@ ADVERSARIAL = {
     "an outlier": spike(),
     "constant rows": torch.tensor([[1000.3], [-1e-3], [0.1]]).expand(3, 65).contiguous(),
     "almost constant": 1 + normal(3, 67) * 2**-23,
+    "neighbours in float32": 1 + torch.arange(66.0).view(3, 22) * 2**-23,
     "far from zero": 1e4 + normal(3, 97),
     "one row of zeros": torch.cat((normal(2, 67), torch.zeros(1, 67))),
     "denormal": normal(3, 33) * 1e-40,
@@ -82,6 +83,7 @@ def assert_within(weight, values, bound):
     """In float64, so that the check rounds nothing itself."""
     assert values.shape == bound.shape == weight.shape
     assert values.isfinite().all()
+    assert bound.isfinite().all()
     excess = (weight.double() - values.double()).abs() - bound.double()
     assert (excess <= 0).all(), f"{excess.max()} beyond the bound"
 
@@ -334,7 +336,9 @@ def test_tokens_are_within_the_bound(x):
 def test_integer_products_are_exact(M, N, K):
     generator = torch.Generator().manual_seed(K)
     a, b = (torch.randint(-128, 128, (n, K), generator=generator).to(torch.int8) for n in (M, N))
-    a[0], b[0], b[-1] = -128, 127, -128  # the largest sums there are
+    b[0] = 127
+    a[-1], b[-1] = -128, -128  # the largest sum there is
+    a[0] = torch.randint(110, 128, (K,), generator=generator)  # with b[0]: large, and of no round number
     out = int_matmul(a, b)
     assert out.dtype == torch.int32
     assert torch.equal(out.long(), a.long() @ b.long().T)
