@@ -364,6 +364,15 @@ def test_w8a8_with_one_scale_for_the_matrix():
     assert torch.equal(w8a8_matmul(x, weight), sums.float() * scale * weight.scale)
 
 
+@pytest.mark.parametrize("leading", [(), (0,), (1,), (2, 3)])
+def test_w8a8_takes_any_leading_axes(leading):
+    x, weight = normal(*leading, 70), int8(normal(11, 70, seed=1))
+    out = w8a8_matmul(x, weight)
+    assert out.shape == (*leading, 11)
+    if leading == (2, 3):
+        assert torch.equal(out[1, 2], w8a8_matmul(x[1, 2], weight))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_w8a8_is_close_to_the_product_that_it_stands_for(dtype):
     x, weight = normal(3, 256).to(dtype), normal(11, 256, seed=1)

@@ -86,7 +86,7 @@ def w8a8_matmul(x: Float[Tensor, "*any K"], weight: Int8Weight) -> Float[Tensor,
     Source  Dettmers et al. 2022, arXiv:2208.07339: what one outlier channel does to a token's scale
     """
     codes, scale = quantize_tokens(x)
-    sums = int_matmul(codes.flatten(0, -2), weight.q).unflatten(0, x.shape[:-1])
+    sums = int_matmul(codes.reshape(-1, x.shape[-1]), weight.q).view(*x.shape[:-1], len(weight.q))
     return (sums * scale * weight.scale).to(x.dtype)
 
 
@@ -154,7 +154,10 @@ class Int4Weight:
         return 8 * self.nbytes / (len(self.packed) * self.columns)
 
     def error_bound(self) -> Float32[Tensor, "N K"]:
-        """No element of ``weight - dequantize()`` is larger, for :func:`int4`; see :func:`error_bound`."""
+        """No element of ``weight - dequantize()`` is larger, see :func:`error_bound`.
+
+        Of :func:`int4`: GPTQ moves the error of one weight to others, and keeps to no bound for each.
+        """
         return _per_column(error_bound(self.scale, self.zero), self.columns, self.group_size)
 
 
