@@ -13,7 +13,7 @@ from teachkit.quant import fit_groups, int4, unpack_nibbles
 from tolerance import TOLERANCE
 
 close = torch.testing.assert_close
-FP64 = TOLERANCE[torch.float64]
+FP32, FP64 = TOLERANCE[torch.float32], TOLERANCE[torch.float64]
 
 
 def normal(*shape, seed=0):
@@ -191,7 +191,7 @@ def test_collects_what_each_linear_receives():
     assert set(found) == linears
     assert "head" in found
     first = model.blocks[0].attention_norm(model.embedding(tokens)).double().flatten(0, 1)
-    close(found["blocks.0.attention.q"], 2 / 44 * first.T @ first, atol=1e-6, rtol=1e-6)
+    close(found["blocks.0.attention.q"], 2 / 44 * first.T @ first, **FP32)
     assert torch.equal(found["blocks.0.attention.q"], found["blocks.0.attention.v"])
     assert found["blocks.1.mlp.down"].shape == (41, 41)
     assert found["blocks.1.attention.o"].shape == (15 * 14, 15 * 14)
@@ -221,7 +221,7 @@ def test_texts_are_cut_into_windows(bundled):
     norm = bundled.blocks[0].attention_norm.weight.double()
     rows = bundled.embedding(ids)[0].double()
     rows = rows / (rows.square().mean(-1, keepdim=True) + bundled.config.norm_eps).sqrt() * norm
-    close(found["blocks.0.attention.k"], hessian([rows]), atol=1e-5, rtol=1e-5)
+    close(found["blocks.0.attention.k"], hessian([rows]), **FP32)
     batches = collect_inputs(bundled, ids.split(512, 1))
     assert torch.equal(batches["blocks.5.mlp.down"], found["blocks.5.mlp.down"])
 
