@@ -46,9 +46,8 @@ def _when_one_row(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @torch.inference_mode()
 def _warm_up(model: Decoder) -> None:
     """Steps at two lengths of two caches: what differs between them is compiled as variable."""
-    weight = model.norm.weight
-    token = torch.zeros(1, 1, dtype=torch.long, device=weight.device)
+    token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     for capacity in (6, 5):
-        cache = ContiguousCache(model.config, 1, capacity, dtype=weight.dtype, device=weight.device)
+        cache = ContiguousCache(model.config, 1, capacity, dtype=model.dtype, device=model.device)
         for _ in range(4):
             model(token, cache=cache)

@@ -136,7 +136,7 @@ def collect_inputs(
     ]
     try:
         for tokens in _batches(model, calibration):
-            model(tokens.to(model.embedding.weight.device))
+            model(tokens.to(model.device))
     finally:
         for hook in hooks:
             hook.remove()

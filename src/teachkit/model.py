@@ -126,6 +126,15 @@ class Decoder(nn.Module):
             x = block(x, rope, step.layer(index))
         return x
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations, and of weights that are not quantized."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.norm.weight.device
+
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
         """From the width of the model to one logit per token of the vocabulary; cost 2*C*V FLOPs a token."""
         return kernels.product(x, self.embedding.weight) if self.head is None else self.head(x)
