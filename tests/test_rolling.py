@@ -145,6 +145,18 @@ def test_stores_each_key_in_its_slot():
     assert (cache.k[1] == 0).all()
 
 
+@pytest.mark.parametrize("earlier", [0, 1, 2, 4, 9])
+def test_no_slot_is_written_twice_in_one_pass(earlier):
+    """Which of two writes to one place counts is not defined on a GPU."""
+    cache = RollingCache(tiny_config(windows=(3, None)), 2, sinks=2)
+    if earlier:
+        cache.plan([earlier, earlier // 2])
+    for n_new in ([11, 11], [1, 13]):
+        for turn in cache.plan(n_new)._turns.values():
+            places = list(zip(turn.rows.tolist(), turn.slots.tolist(), strict=True))
+            assert len(set(places)) == len(places)
+
+
 def test_attention_in_a_window_by_hand():
     cache = RollingCache(tiny_config(), 1, window=2, sinks=1)
     q = torch.zeros(1, 3, 6, 14)  # every key counts the same
@@ -481,6 +493,10 @@ def test_what_a_refused_plan_wanted_is_not_taken_for_reached():
 def test_windows_below_one(window):
     with pytest.raises(ValueError, match=rf"window: expected at least 1 \(the token itself\), got {window}"):
         RollingCache(tiny_config(), 1, window=window)
+
+
+def test_window_up_to_the_context():
+    assert RollingCache(tiny_config(), 1, window=53).k[0].shape[2] == 53
 
 
 def test_window_beyond_the_context():

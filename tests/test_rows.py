@@ -80,6 +80,18 @@ def test_counts_that_make_no_plan(n_new):
     assert held.lengths.tolist() == [0, 0, 0]
 
 
+def test_size_of_one_is_enough():
+    held = rows(1, capacity=1)
+    assert held.reserve([1]).ends == [1]
+    assert held.capacity == 1
+
+
+def test_lives_on_the_device_given():
+    held = Rows(tiny_config(), 2, 7, "meta")
+    new = held.reserve([3, 1])
+    assert held.lengths.device.type == new.positions.device.type == new.valid.device.type == "meta"
+
+
 @pytest.mark.parametrize("length", [-1, 4])
 def test_truncate_only_shortens(length):
     held = rows()
