@@ -6,11 +6,31 @@
 'length'
 """
 
-from teachkit import attention, cache, decode, evaluate, layers, maps, measure, sampling, weights
+from teachkit import (
+    attention,
+    cache,
+    convert,
+    decode,
+    evaluate,
+    gptq,
+    kernels,
+    layers,
+    linear,
+    maps,
+    measure,
+    quant,
+    quant_cache,
+    rolling,
+    sampling,
+    weights,
+)
 from teachkit.config import ModelConfig
+from teachkit.convert import group_heads
 from teachkit.decode import Generation, generate
+from teachkit.fast import fast
 from teachkit.model import Decoder
 from teachkit.sampling import greedy, sampler
+from teachkit.schemes import quantize
 from teachkit.tokenizer import Tokenizer
 from teachkit.weights import load
 
@@ -23,14 +43,24 @@ __all__ = [
     "Tokenizer",
     "attention",
     "cache",
+    "convert",
     "decode",
     "evaluate",
+    "fast",
     "generate",
+    "gptq",
     "greedy",
+    "group_heads",
+    "kernels",
     "layers",
+    "linear",
     "load",
     "maps",
     "measure",
+    "quant",
+    "quant_cache",
+    "quantize",
+    "rolling",
     "sampler",
     "sampling",
     "weights",

@@ -41,7 +41,7 @@ class LayerNorm(nn.LayerNorm):
     """(x - mean) / sqrt(variance + eps) * weight + bias. Source: Ba et al. 2016, arXiv:1607.06450."""
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
+def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     """The norm of width d_model that the config names."""
     kind = RMSNorm if config.norm == "rms" else LayerNorm
     return kind(config.d_model, eps=config.norm_eps)

@@ -10,6 +10,7 @@ from teachkit import kernels
 from teachkit.cache import Cache, LayerView, Step, UncachedStep
 from teachkit.config import ModelConfig
 from teachkit.layers import MLP, Linear, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
+from teachkit.linear import KernelUse, QuantizedLinear, use_of
 from teachkit.tokenizer import Tokenizer
 
 Rope = tuple[Float[Tensor, "B 1 T D"], Float[Tensor, "B 1 T D"]]
@@ -82,6 +83,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
+        self.compiled = False  # set by teachkit.fast
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         learned = config.position == "learned"
         self.position_embedding = nn.Embedding(config.context, config.d_model) if learned else None
@@ -138,6 +140,28 @@ class Decoder(nn.Module):
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
         """From the width of the model to one logit per token of the vocabulary; cost 2*C*V FLOPs a token."""
         return kernels.product(x, self.embedding.weight) if self.head is None else self.head(x)
+
+    def kernels(self, rows: int = 1) -> list[KernelUse]:
+        """Which program multiplies which matrix, how it is held, and in how many bits: the head is the last.
+
+        rows  of activations in a step: 1 when one sequence is decoded
+        """
+        held = {
+            name: part if isinstance(part, QuantizedLinear) else part.weight
+            for name, part in self.named_modules()
+            if isinstance(part, (nn.Linear, QuantizedLinear))
+        }
+        if self.head is None:
+            held["head"] = self.embedding.weight
+        device, compiled = self.device.type, self.compiled
+        return [use_of(name, h, rows=rows, device=device, compiled=compiled) for name, h in held.items()]
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a decode step reads: of every matrix, the head included.
+
+        Norms, biases and one row of the embedding are left out: they are read, too, and are next to nothing.
+        """
+        return sum(use.nbytes for use in self.kernels())
 
     def _rope(self, positions: Int[Tensor, "B T"], dtype: torch.dtype) -> Rope | None:
         if self._frequencies is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from torch import Tensor, nn
@@ -36,39 +36,56 @@ def quantize(
     method       "rtn" rounds to nearest; "gptq", for int4, needs ``calibration``: texts, or batches of tokens
     head         the last matrix, and the embedding if it is tied to it: "int8", or "keep" as it is
     Raises       ValueError: an unknown scheme, method or head, a group size that is not offered, a model that
-                 is quantized already, gptq for another scheme or without calibration
+                 is quantized or compiled already, gptq for another scheme or without calibration
     """
     _require(scheme, method, head, calibration, model)
-    hessians = {} if method == "rtn" else collect_inputs(model, calibration or ())
+    hessians = {} if calibration is None or method == "rtn" else collect_inputs(model, calibration)
 
-    def replacement(name: str, layer: nn.Linear) -> QuantizedLinear:
-        if scheme == "int4":
-            format = {"group_size": group_size, "symmetric": symmetric}
-            exact = gptq(layer.weight, hessians[name], **format) if hessians else int4(layer.weight, **format)
-            return Int4Linear(exact, layer.bias)
-        kind = Int8Linear if scheme == "int8" else W8A8Linear
-        return kind(int8(layer.weight, per=per), layer.bias)
+    def quantized(name: str, layer: nn.Linear) -> QuantizedLinear:
+        if scheme != "int4":
+            kind = Int8Linear if scheme == "int8" else W8A8Linear
+            return kind(int8(layer.weight, per=per), layer.bias)
+        if method == "rtn":
+            weight = int4(layer.weight, group_size=group_size, symmetric=symmetric)
+        else:
+            weight = gptq(layer.weight, hessians[name], group_size=group_size, symmetric=symmetric)
+        return Int4Linear(weight, layer.bias)
 
-    small = _sharing(model, without=[m for m in model.blocks.modules() if isinstance(m, nn.Linear)])
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, nn.Linear) and name.startswith("blocks."):
-            parent, _, child = name.rpartition(".")
-            setattr(small.get_submodule(parent), child, replacement(name, layer))
+    linears = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and name.startswith("blocks.")
+    }
+    layers = {name: quantized(name, layer) for name, layer in linears.items()}
     if head == "int8":
-        _quantize_head(small, model)
-    return small
+        matrix = model.embedding.weight if model.head is None else model.head.weight
+        layers["head"] = Int8Linear(int8(matrix))
+    return install(_sharing(model, without=linears.values()), layers)
 
 
-def _quantize_head(small: Decoder, model: Decoder) -> None:
-    matrix = model.embedding.weight if model.head is None else model.head.weight
-    small.head = Int8Linear(int8(matrix))
-    if model.head is None:
-        small.embedding = Int8Embedding(small.head, matrix.dtype)
+def install(model: Decoder, layers: Mapping[str, QuantizedLinear]) -> Decoder:
+    """``model`` with quantized layers in the places of its own, by the names of these.
+
+    "head"  of a model without one takes the place of the embedding that is tied to it, and is looked up there
+    """
+    head, dtype = layers.get("head"), model.dtype
+    if model.head is None and isinstance(head, Int8Linear):
+        _put(model, "embedding", Int8Embedding(head, dtype))
+    for name, layer in layers.items():
+        _put(model, name, layer)
+    return model
 
 
-def _sharing(model: Decoder, *, without: list[nn.Linear]) -> Decoder:
-    """A copy over the same tensors; of the layers named only the place is copied, not the weights."""
-    memo: dict[int, object] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+def _put(model: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, part)
+
+
+def _sharing(model: Decoder, *, without: Iterable[nn.Linear]) -> Decoder:
+    """A copy over the same memory; of the layers named only the place is copied, not the weights."""
+    memo: dict[int, object] = {id(t): t for t in model.buffers()}
+    # Parameters of its own: copy.to(dtype) would otherwise change those of the model, in place.
+    memo |= {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     memo |= {id(layer): nn.Identity() for layer in without}
     memo[id(model.tokenizer)] = model.tokenizer
     return copy.deepcopy(model, memo)
@@ -85,6 +102,12 @@ def _require(scheme: str, method: str, head: str, calibration: object, model: De
         raise ValueError(f"method: expected 'rtn' for {scheme}, got 'gptq', which is for int4")
     if method == "gptq" and calibration is None:
         raise ValueError("calibration: expected texts or batches of tokens for gptq, got None")
+    if isinstance(calibration, str):
+        raise ValueError(
+            f"calibration: expected several texts, got one; put it in a list: {calibration!r:.40}"
+        )
+    if model.compiled:
+        raise ValueError("model: expected one that is not compiled; quantize the original, then compile")
     done = next((name for name, m in model.named_modules() if isinstance(m, QuantizedLinear)), None)
     if done is not None:
         raise ValueError(f"model: expected one that is not quantized, but {done} is; quantize the original")
