@@ -30,6 +30,7 @@ from teachkit.decode import Generation, generate
 from teachkit.fast import fast
 from teachkit.model import Decoder
 from teachkit.sampling import greedy, sampler
+from teachkit.saved import save
 from teachkit.schemes import quantize
 from teachkit.tokenizer import Tokenizer
 from teachkit.weights import load
@@ -63,5 +64,6 @@ __all__ = [
     "rolling",
     "sampler",
     "sampling",
+    "save",
     "weights",
 ]
