@@ -1,4 +1,4 @@
-"""The compiled decoder. In processes of their own: under the shape checks of these tests nothing compiles whole."""
+"""The compiled decoder, in processes of its own: under the shape checks of these tests nothing compiles whole."""
 
 import subprocess
 import sys
@@ -27,7 +27,11 @@ def cache(model, capacity=23):
 def run(code):
     """Run code after HEAD, as a user would; its prints are what it shows."""
     result = subprocess.run(
-        [sys.executable, "-c", HEAD + textwrap.dedent(code)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", HEAD + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
@@ -35,7 +39,7 @@ def run(code):
 
 # What differs between families: norms, biases, learned positions, one or two norms in parallel, windows.
 FAMILIES = {
-    "llama": {"tied": True, "qk_norm": True, "window": 5},
+    "llama": {"tied": True, "qk_norm": True, "windows": (5, 5)},
     "gpt-2": {
         "norm": "layer",
         "position": "learned",
@@ -85,16 +89,16 @@ def test_nothing_is_compiled_after_it_returns():
 
 def test_one_row_runs_compiled_and_prefill_does_not():
     out = run("""
+        from torch.profiler import profile
+
         quick = fast(tiny_model())
-        asked = []
-        kernels.choose = lambda **what: asked.append(what) or kernels.LIBRARY
         c = cache(quick)
-        quick(torch.tensor([[3, 1, 4]]), cache=c)
-        n = len(asked)
-        quick(torch.tensor([[3]]), cache=c)
-        print(n, len(asked) - n)
+        for tokens in ([[3, 1, 4]], [[3]]):
+            with profile() as seen:
+                quick(torch.tensor(tokens), cache=c)
+            print(sum(event.count for event in seen.key_averages() if event.key == "aten::linear"))
     """)
-    # 7 products in each of two blocks and the head; a compiled step asks nobody anew
+    # Seven products in each of two blocks and the head by the library; then none.
     assert out.split() == ["15", "0"]
 
 
@@ -102,7 +106,8 @@ def test_shares_weights_and_leaves_the_model_alone():
     out = run("""
         model = tiny_model()
         quick = fast(model)
-        same = [a.data_ptr() == b.data_ptr() for a, b in zip(model.parameters(), quick.parameters(), strict=True)]
+        pairs = zip(model.parameters(), quick.parameters(), strict=True)
+        same = [a.data_ptr() == b.data_ptr() for a, b in pairs]
         print(all(same), "forward" in vars(model.blocks[0]), quick.tokenizer is model.tokenizer)
     """)
     assert out.split() == ["True", "False", "True"]
@@ -130,5 +135,5 @@ def test_bundled_model_in_bf16():
         print(*errors)
     """)
     plain, compiled = map(float, out.split())
-    # The compiler keeps fp32 inside a loop where the plain step rounds: it must not be further from the truth.
+    # The compiler keeps fp32 inside a loop where the plain step rounds: no further from the truth.
     assert compiled < 1.2 * plain
