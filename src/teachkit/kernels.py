@@ -15,8 +15,9 @@ from torch import Tensor
 
 # scheme: what the weights are; kernel: what multiplies them.
 LIBRARY, ROW_SUM = "library product", "compiled row sum"
-# A sum waits for its last addition, some four cycles. Four products added first leave a quarter of the waits.
-CHAINS = 4
+# A running sum waits some four cycles for each addition: four neighbouring vectors are added first. Of narrower
+# weights, which are widened on the way, the compiler makes no vectors in this form; there it is left out.
+CHAINS, LANES = 4, 16
 INTEGER, INT4, DEQUANTIZE = "integer sums", "PyTorch's int4 product", "dequantized, library product"
 
 
@@ -81,8 +82,8 @@ def row_sum(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None
     # norm or the activation function that made it, for every row of W.
     row = row.as_strided(row.shape, (1,))
     products = weight.to(wide) * row
-    if len(row) % (CHAINS * 16) == 0:
-        products = products.unflatten(-1, (CHAINS, -1)).sum(-2)
+    if weight.dtype == torch.float32 and len(row) % (CHAINS * LANES) == 0:
+        products = products.unflatten(-1, (-1, CHAINS, LANES)).sum(-2).flatten(-2)
     out = products.sum(-1)
     if scale is not None:
         out = out * scale
