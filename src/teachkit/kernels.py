@@ -15,8 +15,8 @@ from torch import Tensor
 
 # scheme: what the weights are; kernel: what multiplies them.
 LIBRARY, ROW_SUM = "library product", "compiled row sum"
-# A running sum waits some four cycles for each addition: four neighbouring vectors are added first. Of narrower
-# weights, which are widened on the way, the compiler makes no vectors in this form; there it is left out.
+# A running sum waits some four cycles for each addition: four neighbouring vectors are added first. Of
+# narrower weights, which are widened on the way, the compiler makes no vectors in this form.
 CHAINS, LANES = 4, 16
 INTEGER, INT4, DEQUANTIZE = "integer sums", "PyTorch's int4 product", "dequantized, library product"
 
