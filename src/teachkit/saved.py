@@ -90,7 +90,8 @@ def restore(folder: Path, *, dtype: torch.dtype | None = None, device: torch.dev
         {name: stored.shape_and_kind(name) for name in stored.names},
         _expected(model, schemes, _KINDS[stored_dtype]),
     )
-    tensors = {name: stored.read(name).to(device) for name in stored.names}
+    # Copied: a tensor in the file begins at any byte, and the sums of a product depend on where it begins.
+    tensors = {name: stored.read(name).to(device, copy=True) for name in stored.names}
     columns = {use.name: use.shape[1] for use in model.kernels()}
     install(model, {name: _layer(name, scheme, columns[name], tensors) for name, scheme in schemes.items()})
     inside = tuple(f"{name}." for name in schemes)  # held already, in the order of the kernel

@@ -103,9 +103,7 @@ def _require(scheme: str, method: str, head: str, calibration: object, model: De
     if method == "gptq" and calibration is None:
         raise ValueError("calibration: expected texts or batches of tokens for gptq, got None")
     if isinstance(calibration, str):
-        raise ValueError(
-            f"calibration: expected several texts, got one; put it in a list: {calibration!r:.40}"
-        )
+        raise ValueError(f"calibration: expected a list of texts, got {calibration!r:.40}")
     if model.compiled:
         raise ValueError("model: expected one that is not compiled; quantize the original, then compile")
     done = next((name for name, m in model.named_modules() if isinstance(m, QuantizedLinear)), None)
