@@ -16,7 +16,8 @@ from teachkit.linear import Int8Embedding
 from teachkit.quant import int4, int8
 from teachkit.saved import restore, save
 from teachkit.schemes import SCHEMES, quantize
-from teachkit.weights import WeightsError, load
+from teachkit.tokenizer import Tokenizer
+from teachkit.weights import WeightsError, find, load
 
 UP = "blocks.0.mlp.up"
 TOKENS = random_tokens(2, 13)
@@ -123,6 +124,15 @@ def test_the_bundled_model_and_its_tokenizer(tmp_path, bundled):
     size = (tmp_path / "model.safetensors").stat().st_size
     other = sum(t.nbytes for n, t in made.state_dict().items() if "norm" in n)
     assert 0 <= size - made.weight_bytes() - other < 20_000, "codes, scales, norms, a header"
+
+
+@pytest.mark.parametrize(("bos", "eos"), [(5, 9), (None, 9), (5, None), (None, None)])
+def test_special_tokens_of_the_tokenizer(tmp_path, bos, eos):
+    tokenizer = Tokenizer(find("bundled"))
+    tokenizer.bos, tokenizer.eos = bos, eos
+    tokenizer.save(tmp_path)
+    found = Tokenizer(tmp_path)
+    assert (found.bos, found.eos) == (bos, eos)
 
 
 def test_tensors_are_in_the_plain_order(tmp_path):

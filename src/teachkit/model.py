@@ -135,6 +135,7 @@ class Decoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.norm.weight.device
 
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
