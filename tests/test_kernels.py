@@ -17,7 +17,9 @@ class TestChoose:
     def test_one_row_of_a_compiled_step_on_a_cpu_is_summed(self):
         assert kernels.choose(rows=1, device="cpu", compiled=True) == kernels.ROW_SUM
 
-    @pytest.mark.parametrize("rows, device, compiled", [(2, "cpu", True), (1, "cuda", True), (1, "cpu", False)])
+    @pytest.mark.parametrize(
+        ("rows", "device", "compiled"), [(2, "cpu", True), (1, "cuda", True), (1, "cpu", False)]
+    )
     def test_all_else_is_the_librarys(self, rows, device, compiled):
         assert kernels.choose(rows=rows, device=device, compiled=compiled) == kernels.LIBRARY
 

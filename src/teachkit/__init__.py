@@ -24,10 +24,10 @@ from teachkit import (
     sampling,
     weights,
 )
+from teachkit.compiled import fast
 from teachkit.config import ModelConfig
 from teachkit.convert import group_heads
 from teachkit.decode import Generation, generate
-from teachkit.fast import fast
 from teachkit.model import Decoder
 from teachkit.sampling import greedy, sampler
 from teachkit.saved import save

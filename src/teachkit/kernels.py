@@ -24,7 +24,7 @@ INTEGER, INT4, DEQUANTIZE = "integer sums", "PyTorch's int4 product", "dequantiz
 def choose(*, rows: int, device: str, compiled: bool) -> str:
     """The kernel for a matrix of floating-point or int8 weights and ``rows`` rows of activations.
 
-    compiled   whether ``torch.compile`` is at work, see :func:`teachkit.fast.fast`; without it the row sum
+    compiled   whether ``torch.compile`` is at work (:func:`teachkit.compiled.fast`); without it the row sum
                would write W * x to memory
     Why        on CUDA the compiler itself turns a product with one row into such a sum
     """
@@ -67,7 +67,7 @@ def library(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None
     """PyTorch's own product; weights in another dtype than x are widened to it first, all of them."""
     if scale is None:
         return F.linear(x, weight.to(x.dtype), bias)
-    out = F.linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+    out = (F.linear(x, weight.to(x.dtype)) * scale).to(x.dtype)
     return out if bias is None else out + bias
 
 

@@ -83,7 +83,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
-        self.compiled = False  # set by teachkit.fast
+        self.compiled = False  # set by teachkit.compiled
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         learned = config.position == "learned"
         self.position_embedding = nn.Embedding(config.context, config.d_model) if learned else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from torch import Tensor
+from torch import Tensor, nn
 
 from teachkit.cache import ContiguousCache
 from teachkit.model import Block, Decoder
@@ -26,9 +26,12 @@ def fast(model: Decoder) -> Decoder:
             more than doing them. Compiled, a block is one call, and a product with one row reads its matrix
             as fast as memory allows (:mod:`teachkit.kernels`).
     """
-    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    shared: dict[int, Any] = {id(b): b for b in model.buffers()}
+    # Parameters of its own over the same memory: moved to another dtype, one must not take the other along.
+    shared |= {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     shared[id(model.tokenizer)] = model.tokenizer
     quick = copy.deepcopy(model, shared)
+    quick.compiled = True
     step = _compiled(Block.forward)
     for block in quick.blocks:
         block.forward = _when_one_row(types.MethodType(step, block), block.forward)

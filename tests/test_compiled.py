@@ -1,4 +1,4 @@
-"""The compiled decoder, in processes of its own: under the shape checks of these tests nothing compiles whole."""
+"""The compiled decoder, in processes of its own: under these tests' shape checks nothing compiles whole."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import textwrap
 HEAD = """
 import torch, teachkit as tk
 from teachkit.cache import ContiguousCache
-from teachkit.fast import fast
+from teachkit.compiled import fast
 from teachkit import kernels
 from torch._dynamo.utils import counters
 from conftest import tiny_config, tiny_model
