@@ -38,8 +38,8 @@
 # - measure how attention's time depends on the size of a group, with two controls;
 # - convert a trained model to fewer key/value heads, measure what that costs, and how much a little training brings back.
 #
-# **You need** the lessons on attention, on the KV cache and on the roofline. No GPU, and no network once `teachkit` is installed. Allow 50 minutes, and half as much
-# for the exercises. Letters as before: $H$ query heads, $H_{kv}$ key/value heads, $G = H / H_{kv}$ query heads in a group, $D$ numbers in a key or a value, $S$ tokens attended to, $B$ sequences.
+# **You need** the lessons on attention, on the KV cache and on the roofline. No GPU, and no network once `teachkit` is installed. Allow a little under an hour, and half as
+# much for the exercises. Letters as before: $H$ query heads, $H_{kv}$ key/value heads, $G = H / H_{kv}$ query heads in a group, $D$ numbers in a key or a value, $S$ tokens attended to, $B$ sequences.
 #
 # Three names for one thing: *multi-head attention* (MHA) has $H_{kv} = H$, *multi-query* (MQA) has $H_{kv} = 1$, *grouped-query* (GQA) is all that lies between.
 
@@ -154,7 +154,7 @@ for Hkv in (6, 3, 2, 1):
     print(f"{Hkv:3} {H // Hkv:3} {n[0]:20,} {n[1]:9,} {n[2]:10,}   {equal}")
 
 # %% [markdown]
-# **Explain.** Both hold the same cache, and it is six times smaller with one head than with six. But head by head every query head takes in keys of its own accord, and nothing is saved on the way to the processor.
+# **Explain.** Both hold the same cache, and it is six times smaller with one head than with six. But head by head, every query head takes the keys in again, and nothing is saved on the way to the processor.
 # Memory is saved by *storing* fewer heads, time only by *fetching* them once per group. Whether the second happens is up to the kernel (section 3).
 #
 # `teachkit` stacks several new tokens of a prompt in the same way, $G \cdot T$ rows for each key/value head, and puts the mask on afterwards.
@@ -256,7 +256,7 @@ for name, tp in MODELS.items():
     print(f"{name:12}{heads} {by_hand:17,} {multi:23,} {fit:5,} {rate:18,.0f}")
 
 # %% [markdown]
-# **Explain.** Llama 2's 7B, a tenth of the parameters, leaves more per token than its 70B. Between models of the same size the numbers of sequences that fit stand in nearly the inverse ratio of the bytes, 67 to 259 to 4,259: the weights take their share
+# **Explain.** The smaller Llama 2, with a tenth of the parameters, leaves more per token than the larger. Between models of the same size the numbers of sequences that fit stand in nearly the inverse ratio of the bytes, 67 to 259 to 4,259: the weights take their share
 # first, and they shrink only a little, by parts of $W_k$ and $W_v$.
 #
 # ### How much is left to gain?
@@ -389,7 +389,7 @@ table = "\n".join(
 waits = {G: 1 - seconds["near", G] / seconds["grouped", G] for G in GROUPS}
 kernel = (
     "That is the time of a kernel which fetches each key once per query head: sharing spares memory there, and no time."
-    if slower("pytorch", 8) > 0.6 * 8
+    if slower("pytorch", 8) > 0.75 * 8
     else "Its time does not follow the number of query heads, so it does share what it fetches."
     if slower("pytorch", 8) < 0.3 * 8
     else "That is between once per group and once per query head; this run does not say which it does."
@@ -583,14 +583,14 @@ The model does not get all of it back: {after["mean"] - scores["original"]:.2f} 
 #
 # 1. **The gain diminishes.** Most of the bytes go with the first division. In section 2, 64 sequences of Llama 3 8B gained a factor of $4010 / 1522 = 2.6$ from 32 to 8 heads and of $7664 / 4010 = 1.9$ from 8 to 1.
 # 2. **Eight GPUs need eight heads.** With tensor parallelism over eight GPUs, one key/value head is stored eight times. Llama 2's authors give this reason ([appendix A.2.1](https://arxiv.org/abs/2307.09288)).
-# 3. **Quality.** Fewer heads hold less. How much less, a small model that was converted cannot say for a large one trained that way; measured on models of T5's size, by the paper, it is little with eight heads: below.
+# 3. **Quality.** Fewer heads hold less. Section 5 shows it for a small model, converted and hardly trained, and cannot say what it costs a large one. The paper measured that: little with eight heads, more with one, as the next section quotes.
 
 # %% [markdown]
 # ## What real systems do
 #
 # - **They measured it.** T5 XXL, over seven tasks: multi-head 1.51 s per sample and a mean score of 47.2, one head after uptraining 0.24 s and 46.6, eight heads 0.28 s and 47.1 ([Ainslie et al. 2023, table 1](https://arxiv.org/abs/2305.13245)).
 # - **They began with one.** [Shazeer 2019](https://arxiv.org/abs/1911.02150) proposed a single head, to spare the fetching. [Falcon](https://arxiv.org/abs/2311.16867)'s 7B has one; its 40B and 180B have eight, one for each GPU of a server. [Pope et al. 2022](https://arxiv.org/abs/2211.05102) keep one and divide its
-#   cache over the GPUs by sequence instead of by head.
+#   cache over the chips by sequence instead of by head.
 # - **They fuse.** PyTorch [documents](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html) `enable_gqa=True` as repeating keys and values. A kernel need not do so: [FlashAttention](https://github.com/Dao-AILab/flash-attention) takes fewer key/value heads and indexes them.
 # - **They compress instead.** [DeepSeek-V2](https://arxiv.org/abs/2405.04434) stores one short vector per token and layer, from which every head's keys and values are computed.
 
@@ -680,7 +680,7 @@ Markdown(f"""
 #     print(c.kv_bytes_per_token(2), filled(c, context=8192)[0])
 # ```
 #
-# 57,344 bytes per token against 401,408, a seventh; the weights are a little smaller too, so the factor is slightly above 7.
+# A seventh of the bytes per token. The weights are a little smaller as well, so the factor is slightly above 7.
 #
 # </details>
 
