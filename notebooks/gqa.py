@@ -228,7 +228,7 @@ for name, m in (("the model", model), ("the model, query heads reordered", reord
 # A token leaves $2 L H_{kv} D$ numbers. Here are published shapes ([Llama 2](https://arxiv.org/abs/2307.09288), [Llama 3](https://arxiv.org/abs/2407.21783), [Mistral](https://arxiv.org/abs/2310.06825), [Falcon](https://arxiv.org/abs/2311.16867)) in 16 bits, the most sequences of 2,048 tokens that fit on A100s of 80 GB beside
 # the weights, and the bound on tokens per second with the memory full: the same formulas as in the lesson on the roofline. Llama 2 70B does not fit on one GPU and is divided over four.
 #
-# **Predict.** Llama 2 70B has ten times the parameters of the 7B model, but 8 key/value heads where the 7B has 32. Which of the two leaves more bytes per token?
+# **Predict.** Llama 2 70B has ten times the parameters of Llama 2 7B, but 8 key/value heads instead of 32. Which of the two leaves more bytes per token?
 
 # %%
 a100 = hardware.device("a100-80gb")
@@ -716,7 +716,7 @@ Markdown(f"""
 #
 # ## Not covered here
 #
-# Keeping fewer tokens and fewer bits per number are the next two chapters. A multi-head model uptrained with 5 % of its own training, and the merging of heads after alignment, are named above only.
+# Keeping fewer tokens and fewer bits per number are the next two chapters. Uptraining as long as the paper's, and the merging of heads after alignment, are named above only.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
