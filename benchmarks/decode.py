@@ -1,94 +1,216 @@
-"""Decoding with a cache, against recomputing and against transformers: ratios from one run.
+"""Tokens per second of one sequence, beside transformers and llama.cpp, and each beside its own bound.
 
-    python benchmarks/decode.py --out benchmarks/results/decode.jsonl
+    python benchmarks/decode.py                                  # SmolLM2-135M's shape, random weights
+    python benchmarks/decode.py --llama-python PATH/TO/python    # an interpreter that has llama-cpp-python
 
-Batch 1, greedy, the bundled model in fp32. The calls take turns (A B C A B C), so that a slow spell of
-the machine falls on all of them alike.
+All take turns (A B C, A B C), so that a slow spell of the machine falls on each alike; a row gives the median
+of the turns. A row's bound is the time in which its own bytes are read at the bandwidth measured before and
+after; its share is how much of that bandwidth it reached. Same threads for all; 64 tokens after 64.
+What is not installed is named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import gc
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+from predict import random_model
 
 import teachkit as tk
-from teachkit import measure
+from teachkit import bench, measure
+from teachkit.shapes import shape as published
+
+PROMPT, TOKENS = 64, 64
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def prompt_of(model: tk.Decoder, n_tokens: int) -> list[int]:
-    """The first tokens of this very file, repeated: text of the kind that the model knows."""
-    assert model.tokenizer is not None
-    ids = model.tokenizer.encode(Path(__file__).read_text(encoding="utf-8"))
-    return (ids * (n_tokens // len(ids) + 1))[:n_tokens]
+@dataclass
+class Row:
+    """One contestant: what it is, the bytes of weights that a token reads, and its turns so far."""
+
+    name: str
+    dtype: str
+    n_bytes: int
+    bits: dict[str, float] = field(default_factory=dict)
+    turns: list[float] = field(default_factory=list)
+
+    @property
+    def tokens_per_s(self) -> float:
+        return statistics.median(self.turns)
 
 
-def step_calls(model: tk.Decoder, context: int) -> dict[str, Callable[[], object]]:
-    """One more token at ``context`` tokens: from the cache, and from scratch."""
-    prompt = prompt_of(model, context + 1)
-    cache = tk.cache.ContiguousCache(model.config, 1, context + 1)
-    tk.decode.prefill(model, cache, prompt[:-1])
-    last, whole = torch.tensor([prompt[-1:]]), torch.tensor([prompt])
-
-    @torch.inference_mode()
-    def cached() -> None:
-        model(last, cache=cache)
-        cache.truncate(0, context)
-
-    @torch.inference_mode()
-    def recomputed() -> None:
-        model(whole, last_only=True)
-
-    return {"cached": cached, "recompute": recomputed}
+def ours(config: tk.ModelConfig, scheme: str, head: str) -> tk.Decoder:
+    """The model as a user makes it: loaded, quantized, compiled."""
+    model = random_model(config, DTYPES.get(scheme, torch.float32))
+    if scheme not in DTYPES:
+        model = tk.quantize(model, scheme, head=head)
+    return tk.fast(model)
 
 
-def generate_calls(model: tk.Decoder, context: int, new_tokens: int) -> dict[str, Callable[[], object]]:
-    """The whole of generation: prefill of ``context`` tokens, then ``new_tokens``, both with a cache."""
-    prompt = prompt_of(model, context)
-    peer = AutoModelForCausalLM.from_pretrained(tk.weights.find("bundled"), dtype=torch.float32).eval()
-    batch = torch.tensor([prompt])
-    settings = {
-        "max_new_tokens": new_tokens,
-        "min_new_tokens": new_tokens,
-        "do_sample": False,
-        "pad_token_id": 0,
-    }
-    ours = {"teachkit": lambda: tk.generate(model, prompt, new_tokens)}
-    return ours | {
-        "transformers": lambda: peer.generate(batch, attention_mask=torch.ones_like(batch), **settings)
-    }
+def turn_of_ours(model: tk.Decoder) -> float:
+    out = tk.generate(model, list(range(300, 300 + PROMPT)), TOKENS)
+    if len(out.tokens) < TOKENS:
+        raise SystemExit("a random model ended its text; choose another seed")
+    return 1 / out.tpot_s
+
+
+def transformers_model(config: tk.ModelConfig, dtype: torch.dtype) -> object:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    theirs = LlamaConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.d_model,
+        num_hidden_layers=config.n_layers,
+        num_attention_heads=config.n_heads,
+        num_key_value_heads=config.n_kv_heads,
+        intermediate_size=config.d_ff,
+        tie_word_embeddings=config.tied,
+        max_position_embeddings=config.context,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(theirs).to(dtype).eval()
+
+
+@torch.inference_mode()
+def turn_of_transformers(model: object) -> float:
+    """From the time of 65 tokens less that of one, so that the prompt is not counted."""
+    prompt = torch.arange(300, 300 + PROMPT)[None]
+
+    def seconds(n: int) -> float:
+        started = time.perf_counter()
+        model.generate(prompt, max_new_tokens=n, min_new_tokens=n, do_sample=False)  # type: ignore[attr-defined]
+        return time.perf_counter() - started
+
+    return TOKENS / (seconds(TOKENS + 1) - seconds(1))
+
+
+def llama_cpp(
+    python: str, shape: str, config: tk.ModelConfig, threads: int
+) -> Iterator[tuple[str, float, int]]:
+    """One turn of each of llama.cpp's weight types: name, tokens/s, bytes of the file."""
+    script = Path(__file__).with_name("llama_cpp_peer.py")
+    names = ("vocab_size", "d_model", "head_dim", "context", "n_layers", "d_ff", "n_heads", "n_kv_heads")
+    fields = json.dumps({name: getattr(config, name) for name in (*names, "norm_eps")})
+    command = [python, str(script), "--name", shape, "--config", fields]
+    command += ["--rounds", "1", "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        found = json.loads(line)
+        yield f"llama.cpp {found['weights']}", found["tokens_per_s"], found["bytes"]
+
+
+def contestants(config: tk.ModelConfig, kept: list[str]) -> Iterator[tuple[Row, Callable[[], float]]]:
+    for scheme, head in (("fp32", "keep"), ("bf16", "keep"), ("int8", "int8"), ("int4", "int8")):
+        if scheme in kept:
+            model = ours(config, scheme, head)
+            bits = {use.name: use.bits_per_weight for use in model.kernels()}
+            yield Row("teachkit", scheme, model.weight_bytes(), bits), lambda m=model: turn_of_ours(m)
+    if importlib.util.find_spec("transformers") is None:
+        print("transformers is not installed: left out")
+        return
+    for name, dtype in DTYPES.items():
+        model = transformers_model(config, dtype)
+        n_bytes = sum(p.nbytes for p in model.parameters())  # type: ignore[attr-defined]
+        yield Row("transformers", name, n_bytes), lambda m=model: turn_of_transformers(m)
+
+
+def report(rows: list[Row], bytes_per_s: float) -> None:
+    print(
+        f"\n{'':14}{'weights':8}{'MB a token':>11}{'bits, head':>12}{'tokens/s':>10}{'bound':>8}{'share':>7}"
+    )
+    for row in rows:
+        bound = bytes_per_s / row.n_bytes
+        layer, head = (row.bits.get(n) for n in ("blocks.0.mlp.gate", "head"))
+        bits = f"{layer:.2f}, {head:.2f}" if layer and head else ""
+        print(
+            f"{row.name:14}{row.dtype:8}{row.n_bytes / 1e6:11,.1f}{bits:>12}{row.tokens_per_s:10.1f}"
+            f"{bound:8.1f}{row.tokens_per_s / bound:7.0%}"
+        )
+
+
+def ratios(rows: list[Row]) -> Iterator[tuple[str, float]]:
+    rate = {(row.name, row.dtype): row.tokens_per_s for row in rows}
+    pairs = [("fp32", "fp32"), ("bf16", "bf16"), ("int8", "bf16"), ("int4", "bf16")]
+    peers = [("teachkit", a, "transformers", b) for a, b in pairs]
+    peers += [
+        ("teachkit", a, "llama.cpp", b) for a, b in zip(("fp32", "bf16", "int8", "int4"), LLAMA, strict=True)
+    ]
+    for name, a, peer, b in peers:
+        if (name, a) in rate and (peer, b) in rate:
+            yield f"{name} {a} / {peer} {b}", rate[name, a] / rate[peer, b]
+
+
+LLAMA = ("f32", "f16", "q8_0", "q4_0")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--context", type=int, default=512)
-    parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--shape", default="smollm2-135m")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--schemes", nargs="+", default=["fp32", "bf16", "int8", "int4"])
+    parser.add_argument(
+        "--llama-python", default=None, help="an interpreter that has llama-cpp-python and gguf"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/decode.jsonl"))
     args = parser.parse_args()
-    model = tk.load("bundled")
-    config = {"model": "bundled", "batch": 1, "context": args.context, "new_tokens": args.new_tokens}
-    results = []
-
-    def record(name: str, slow: measure.Timing, fast: measure.Timing, unit: str) -> None:
-        value = slow.median_s / fast.median_s
-        results.append(measure.result(name, value, unit, timing=fast, config=config, dtype="float32"))
-        print(
-            f"{name:34} {value:6.2f} {unit}   "
-            f"({slow.median_s * 1e3:.2f} ms against {fast.median_s * 1e3:.2f} ms)"
-        )
-
-    steps = measure.time_calls(step_calls(model, args.context), repeats=args.repeats)
-    record("decode.cached_over_recompute", steps["recompute"], steps["cached"], "times faster")
-    whole = measure.time_calls(generate_calls(model, args.context, args.new_tokens), repeats=args.repeats)
-    record("generate.teachkit_over_transformers", whole["transformers"], whole["teachkit"], "times faster")
-    measure.append(results, args.out)
-    print(f"{len(results)} result records added to {args.out}")
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    config = published(args.shape).config
+    python = args.llama_python or (sys.executable if importlib.util.find_spec("llama_cpp") else None)
+    if python is None:
+        print("llama-cpp-python is not installed: left out (see benchmarks/llama_cpp_peer.py)")
+    bandwidth = [bench.read_bandwidth(bench.READ_BYTES)]
+    runs = list(contestants(config, args.schemes))
+    rows = [row for row, _ in runs]
+    theirs: dict[str, Row] = {}
+    for turn in range(args.turns + 1):  # the first is a warm-up
+        for row, call in runs:
+            gc.collect()
+            rate = call()
+            if turn:
+                row.turns.append(rate)
+        for name, rate, n_bytes in llama_cpp(python, args.shape, config, threads) if python and turn else ():
+            kind, dtype = name.split()
+            theirs.setdefault(dtype, Row(kind, dtype, n_bytes)).turns.append(rate)
+        bandwidth.append(bench.read_bandwidth(bench.READ_BYTES, repeats=5))
+    rows += theirs.values()
+    best = max(bandwidth, key=lambda found: found.value)
+    low = min(found.value for found in bandwidth)
+    print(
+        f"{best.device}, {threads} threads; reads {low / 1e9:.1f} to {best.value / 1e9:.1f} GB/s in this run"
+    )
+    report(rows, best.value)
+    found = [best]
+    for row in rows:
+        about = {
+            "who": row.name,
+            "weights": row.dtype,
+            "shape": args.shape,
+            "bytes": row.n_bytes,
+            "bits": row.bits,
+        }
+        timing = measure.Timing(tuple(1 / t for t in row.turns))
+        found.append(measure.result("decode", row.tokens_per_s, "tokens/s", timing=timing, config=about))
+    print()
+    for name, ratio in ratios(rows):
+        print(f"{name:40}{ratio:6.2f}")
+    measure.append(found, args.out)
+    print(f"{len(found)} result records added to {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Write a training state as a Hugging Face folder, with manifest and held-out text.
+"""Write a training state as a Hugging Face folder; the bundled one with manifest and held-out text.
 
-python training/export.py --state build/training/state.pt
+python training/export.py
+python training/export.py --shape multi-head --state build/training_multi_head/state.pt
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
 
 import corpus
 import torch
@@ -19,8 +21,8 @@ from torch import Tensor
 from teachkit.config import ModelConfig
 from teachkit.weights import sources_of
 
-BUNDLED = Path(__file__).parents[1] / "src/teachkit/checkpoints/bundled"
-CONFIG = {
+CHECKPOINTS = Path(__file__).parents[1] / "src/teachkit/checkpoints"
+BUNDLED: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "vocab_size": 4096,
@@ -41,6 +43,22 @@ CONFIG = {
     "eos_token_id": 0,
     "dtype": "bfloat16",
 }
+# The sibling has a key/value head for every query head, so that there is something to convert to groups. It
+# is smaller, for it is trained to be compared with its own conversion, not to write well. A group of three:
+# a mean of two heads would lose too little to show, and six heads in one group would be multi-query.
+MULTI_HEAD = BUNDLED | {
+    "hidden_size": 192,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "head_dim": 32,
+    "intermediate_size": 512,
+}
+SHAPES = {
+    "bundled": BUNDLED,
+    "multi-head": MULTI_HEAD,
+    "multi-head-grouped": MULTI_HEAD | {"num_key_value_heads": 2},
+}
 
 
 def to_hugging_face(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -50,12 +68,12 @@ def to_hugging_face(state: dict[str, Tensor], config: ModelConfig) -> dict[str, 
     return {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in theirs.items()}
 
 
-def write_folder(state: dict[str, Tensor], trained: Path, folder: Path) -> None:
+def write_folder(state: dict[str, Tensor], shape: str, trained: Path, folder: Path) -> None:
     """config.json, model.safetensors, tokenizer.json, tokenizer_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = ModelConfig.from_hugging_face(CONFIG)
+    config = ModelConfig.from_hugging_face(SHAPES[shape])
     save_file(to_hugging_face(state, config), folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(SHAPES[shape], indent=2) + "\n", encoding="utf-8")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(trained / name, folder / name)
 
@@ -72,14 +90,19 @@ def write_heldout(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="bundled")
     parser.add_argument("--state", type=Path, default=Path("build/training/state.pt"))
-    parser.add_argument("--out", type=Path, default=BUNDLED)
+    parser.add_argument("--out", type=Path, help="default: the package's folder of that shape")
     args = parser.parse_args()
+    folder = args.out or CHECKPOINTS / args.shape.replace("-", "_")
     state = torch.load(args.state, weights_only=True)["model"]
-    write_folder(state, args.state.parent, args.out)
-    write_heldout(args.out)
-    print(args.out)
+    write_folder(state, args.shape, args.state.parent, folder)
+    if args.shape == "bundled":
+        write_heldout(folder)
+    print(folder)
 
 
 if __name__ == "__main__":

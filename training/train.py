@@ -4,6 +4,10 @@
     python training/train.py                     # stop it at any time; the same command resumes
     python training/export.py                    # writes the folder that the package ships
 
+With ``--shape multi-head`` it trains the multi-head sibling. With ``--start FOLDER`` it goes on from a
+checkpoint, whose key/value heads are first averaged in groups where the shape has fewer of them: uptraining
+(Ainslie et al. 2023, arXiv:2305.13245, section 2.1). ``training/multi_head.py`` runs all of that.
+
 In the output folder: ``state.pt`` (to resume from), ``log.jsonl`` (loss, rate, held-out bits per byte),
 ``curve.svg``.
 """
@@ -21,17 +25,18 @@ import corpus
 import torch
 import torch.nn.functional as F
 from data import TOKENS_PER_STEP, Batches, encode
-from export import CONFIG
+from export import SHAPES
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from teachkit.cache import LayerView, UncachedStep
 from teachkit.config import ModelConfig
+from teachkit.convert import group_heads
 from teachkit.evaluate import bits_per_byte
 from teachkit.model import Decoder
 from teachkit.tokenizer import Tokenizer as TeachkitTokenizer
+from teachkit.weights import load
 
-WARMUP_STEPS = 100
 SAVE_EVERY, LOG_EVERY, SCORE_EVERY = 100, 20, 400
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
@@ -58,6 +63,19 @@ def initialise(model: Decoder) -> None:
             nn.init.normal_(p, std=0.02)
 
 
+def first_model(shape: str, start: Path | None) -> Decoder:
+    """Fresh weights; or those of a checkpoint, in fp32, its key/value heads pooled to the shape's number."""
+    config = ModelConfig.from_hugging_face(SHAPES[shape])
+    if start is None:
+        model = Decoder(config)
+        initialise(model)
+        return model
+    model = group_heads(load(start), config.n_kv_heads)
+    if model.config != config:
+        raise ValueError(f"--start: expected {config}, got {model.config}")
+    return model.train().requires_grad_(True)
+
+
 def optimisers(model: Decoder, lr_muon: float, lr_adam: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks (Jordan et al. 2024), AdamW for the embedding and the norms."""
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
@@ -68,12 +86,12 @@ def optimisers(model: Decoder, lr_muon: float, lr_adam: float) -> list[torch.opt
     ]
 
 
-def schedule(step: int, steps: int, decay: float) -> float:
+def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
     """Factor of the learning rate: warm up, hold, fall linearly to zero over the last part of the run.
 
     Why  until the fall begins the rate does not depend on ``steps``: the length can be set late
     """
-    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (steps * decay))
+    return min(1.0, (step + 1) / warmup, (steps - step) / (steps * decay))
 
 
 def loss_function(model: Decoder, *, compiled: bool) -> LossOf:
@@ -141,10 +159,14 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=2500, help=f"of {TOKENS_PER_STEP} tokens")
+    parser.add_argument("--shape", choices=SHAPES, default="bundled")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint folder")
+    parser.add_argument("--skip", type=int, default=0, help="steps of the data that it has seen")
     parser.add_argument("--out", type=Path, default=Path("build/training"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr-muon", type=float, default=5e-3)
     parser.add_argument("--lr-adam", type=float, default=3e-3)
+    parser.add_argument("--warmup", type=int, default=100, help="steps in which the rate rises")
     parser.add_argument("--decay", type=float, default=0.55, help="share of the run in which the rate falls")
     parser.add_argument("--long", type=float, default=0.85, help="rows of 512 until here, then of 1024")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
@@ -160,8 +182,7 @@ def main() -> None:
     batches = Batches(encode(tokenizer, corpus.texts(files, "train")), args.seed)
     heldout = corpus.texts(files, "heldout")
 
-    model = Decoder(ModelConfig.from_hugging_face(CONFIG))
-    initialise(model)
+    model = first_model(args.shape, args.start)
     run = Run(model, optimisers(model, args.lr_muon, args.lr_adam), folder / "state.pt")
     loss_of = loss_function(model, compiled=not args.eager)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step} of {args.steps}")
@@ -170,8 +191,8 @@ def main() -> None:
     started, first = time.perf_counter(), run.step
     while run.step < args.steps:
         length = 512 if run.step < args.long * args.steps else 1024
-        factor = schedule(run.step, args.steps, args.decay)
-        losses.append(run.update(loss_of, batches(run.step, length), factor))
+        factor = schedule(run.step, args.steps, args.warmup, args.decay)
+        losses.append(run.update(loss_of, batches(args.skip + run.step, length), factor))
         done = run.step == args.steps
         if run.step % LOG_EVERY == 0 or done:
             row = {

@@ -6,11 +6,32 @@
 'length'
 """
 
-from teachkit import attention, cache, decode, evaluate, layers, maps, measure, sampling, weights
+from teachkit import (
+    attention,
+    cache,
+    convert,
+    decode,
+    evaluate,
+    gptq,
+    kernels,
+    layers,
+    linear,
+    maps,
+    measure,
+    quant,
+    quant_cache,
+    rolling,
+    sampling,
+    weights,
+)
+from teachkit.compiled import fast
 from teachkit.config import ModelConfig
+from teachkit.convert import group_heads
 from teachkit.decode import Generation, generate
 from teachkit.model import Decoder
 from teachkit.sampling import greedy, sampler
+from teachkit.saved import save
+from teachkit.schemes import quantize
 from teachkit.tokenizer import Tokenizer
 from teachkit.weights import load
 
@@ -23,15 +44,26 @@ __all__ = [
     "Tokenizer",
     "attention",
     "cache",
+    "convert",
     "decode",
     "evaluate",
+    "fast",
     "generate",
+    "gptq",
     "greedy",
+    "group_heads",
+    "kernels",
     "layers",
+    "linear",
     "load",
     "maps",
     "measure",
+    "quant",
+    "quant_cache",
+    "quantize",
+    "rolling",
     "sampler",
     "sampling",
+    "save",
     "weights",
 ]

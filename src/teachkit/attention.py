@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from teachkit import kernels
+
 
 def visible(
     n_queries: int, n_keys: int, *, window: int | None = None, device: torch.device | str = "cpu"
@@ -52,9 +54,10 @@ def scaled_dot_product_attention(
     """
     if v.ndim != 4 or v.shape[:3] != k.shape[:3]:
         raise ValueError(f"v: expected {tuple(k.shape[:3])} as k has, and Dv; got {tuple(v.shape)}")
-    probs = attention_probs(q, k, mask=mask, causal=causal, window=window, scale=scale).to(v.dtype)
+    probs = attention_probs(q, k, mask=mask, causal=causal, window=window, scale=scale)
     (B, H, T, S), Hkv = probs.shape, v.shape[1]
-    return (probs.view(B, Hkv, H // Hkv * T, S) @ v).view(B, H, T, v.shape[3])
+    stacked = probs.view(B, Hkv, H // Hkv * T, S)
+    return kernels.mix(stacked, v, rows=B * T).view(B, H, T, v.shape[3])
 
 
 def attention_probs(
@@ -77,7 +80,7 @@ def attention_probs(
     # The G query heads that share a key head are stacked along T: one matrix product then reads each
     # key once for all of them, which is what grouped-query attention is for.
     stacked = (q * scale).reshape(B, Hkv, H // Hkv * T, D)
-    scores = (stacked @ k.transpose(2, 3)).view(B, H, T, S)
+    scores = kernels.scores(stacked, k, rows=B * T).view(B, H, T, S)
     # One query that is the last token sees every key, so a decode step needs no mask.
     if causal and (T > 1 or window is not None):
         ahead = visible(T, S, window=window, device=q.device)

@@ -1,5 +1,7 @@
 """The key/value cache: the protocol that the model sees, and the contiguous cache.
 
+The rolling cache, of :mod:`teachkit.rolling`, goes by its name here too.
+
 Three roles, kept apart. The *cache* owns memory and knows how long each row is. Its *step* is the plan
 of one forward pass: which positions the new tokens take. The step's *layer view* is all that an
 attention layer sees: it stores the new keys and values and returns what attention reads from them. So
@@ -9,7 +11,7 @@ storage can change (contiguous, rolling, quantized, paged) without a change in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,10 +19,20 @@ from torch import Tensor
 
 from teachkit.attention import scaled_dot_product_attention
 from teachkit.config import ModelConfig
+from teachkit.rolling import RollingCache
+from teachkit.rows import CacheFull, NewTokens, Rows
 
-
-class CacheFull(ValueError):
-    """The new tokens do not fit; the cache is as it was."""
+__all__ = [
+    "Cache",
+    "CacheFull",
+    "ContiguousCache",
+    "ContiguousStep",
+    "LayerView",
+    "RollingCache",
+    "Step",
+    "Store",
+    "UncachedStep",
+]
 
 
 @runtime_checkable
@@ -107,7 +119,35 @@ class _UncachedLayer:
         return scaled_dot_product_attention(q, k, v, causal=True, window=self._window, scale=scale)
 
 
-class ContiguousCache:
+@runtime_checkable
+class Store(Protocol):
+    """What a step needs of the memory (..., D) that it writes and reads: a tensor is one.
+
+    Any other that is indexed by its leading axes will do, for instance one that keeps codes and scales.
+    """
+
+    @property
+    def shape(self) -> torch.Size:
+        """As of a tensor."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it is written."""
+        ...
+
+    def __getitem__(self, index: Any, /) -> Store:
+        """The part that the index names, sharing its memory."""
+        ...
+
+    def __setitem__(self, index: Any, rows: Any, /) -> None: ...
+
+    def to(self, dtype: torch.dtype, /) -> Tensor:
+        """All of it, as numbers."""
+        ...
+
+
+class ContiguousCache(Rows):
     """Keys and values of each layer in two preallocated tensors (B, Hkv, capacity, D).
 
     capacity  tokens per row; all of it is allocated now, whether used or not
@@ -126,25 +166,11 @@ class ContiguousCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if batch < 1 or capacity < 1:
-            raise ValueError(f"batch, capacity: expected at least 1, got {batch} and {capacity}")
-        if capacity > config.context:
-            raise ValueError(
-                f"capacity: expected at most the model's context of {config.context} tokens, got {capacity}"
-            )
+        super().__init__(config, batch, capacity, device)
         shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
         self._windows = config.windows
-        self._lengths = [0] * batch  # plain integers: planning must not wait for a device
-
-    @property
-    def lengths(self) -> Int[Tensor, B]:
-        return torch.tensor(self._lengths, device=self.k.device)
-
-    @property
-    def capacity(self) -> int:
-        return self.k.shape[3]
 
     @property
     def nbytes(self) -> int:
@@ -152,46 +178,21 @@ class ContiguousCache:
 
     def plan(self, n_new: Sequence[int] | Int[Tensor, B]) -> ContiguousStep:
         """Reserve the next n_new positions of each row. Raises CacheFull (nothing changes), ValueError."""
-        counts = [int(n) for n in n_new]
-        if len(counts) != len(self._lengths) or min(counts) < 0 or max(counts) < 1:
-            raise ValueError(
-                f"n_new: expected {len(self._lengths)} counts, none negative and not all 0; got {counts}"
-            )
-        ends = [start + n for start, n in zip(self._lengths, counts, strict=True)]
-        for row, end in enumerate(ends):
-            if end > self.capacity:
-                raise CacheFull(
-                    f"row {row}: {self._lengths[row]} tokens held and {counts[row]} new exceed the capacity "
-                    f"of {self.capacity}; make the cache larger or truncate the row"
-                )
-        step = ContiguousStep(self, list(self._lengths), counts)
-        self._lengths = ends
-        return step
-
-    def truncate(self, row: int, length: int) -> None:
-        """Forget all but the first ``length`` tokens of ``row``. Raises ValueError, IndexError."""
-        if not 0 <= length <= self._lengths[row]:
-            raise ValueError(f"length: expected 0 to {self._lengths[row]} (held by row {row}), got {length}")
-        self._lengths[row] = length
+        return ContiguousStep(self.k, self.v, self._windows, self.reserve(n_new))
 
 
 class ContiguousStep:
     """Where the new tokens go, and which stored ones each may see; shared by all layers."""
 
-    def __init__(self, cache: ContiguousCache, starts: list[int], n_new: list[int]) -> None:
-        self._cache, device = cache, cache.k.device
-        T, self.n_keys = max(n_new), max(s + n for s, n in zip(starts, n_new, strict=True))
-        offset = torch.arange(T, device=device)
-        # Padding may run past the end; its position is never used but must be one that exists.
-        self.positions = (torch.tensor(starts, device=device)[:, None] + offset).clamp_max(cache.capacity - 1)
-        self.valid = offset < torch.tensor(n_new, device=device)[:, None]
-        self.aligned = len(set(starts)) == 1 and len(set(n_new)) == 1
-        self.start = starts[0]
+    def __init__(self, k: Store, v: Store, windows: Sequence[int | None], new: NewTokens) -> None:
+        self._k, self._v, self._windows = k, v, windows
+        self.positions, self.valid, self.aligned = new.positions, new.valid, new.aligned
+        self.start, self.n_keys = new.starts[0], max(new.ends)
         if not self.aligned:
             self.rows, self.columns = self.valid.nonzero(as_tuple=True)
 
     def layer(self, index: int) -> LayerView:
-        return _ContiguousLayer(self, self._cache.k[index], self._cache.v[index], self._cache._windows[index])
+        return _ContiguousLayer(self, self._k[index], self._v[index], self._windows[index])
 
     def mask(self, window: int | None) -> Bool[Tensor, "B 1 T S"]:
         """Key j is visible to the query at position p iff p - window < j <= p; rows may start anywhere."""
@@ -202,7 +203,7 @@ class ContiguousStep:
 
 
 class _ContiguousLayer:
-    def __init__(self, step: ContiguousStep, k: Tensor, v: Tensor, window: int | None) -> None:
+    def __init__(self, step: ContiguousStep, k: Store, v: Store, window: int | None) -> None:
         self._step, self._k, self._v, self._window = step, k, v, window
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:

@@ -56,8 +56,8 @@ def prefill(model: Decoder, cache: Cache, tokens: Sequence[int], *, chunk: int |
         raise ValueError(f"tokens, chunk: expected at least 1 of each, got {len(tokens)} and {chunk}")
     pieces = [tokens[start : start + size] for start in range(0, len(tokens), size)]
     for piece in pieces[:-1]:
-        model(torch.tensor([piece], device=_device(model)), cache=cache, last_only=True)
-    return model(torch.tensor([pieces[-1]], device=_device(model)), cache=cache, last_only=True)[:, -1]
+        model(torch.tensor([piece], device=model.device), cache=cache, last_only=True)
+    return model(torch.tensor([pieces[-1]], device=model.device), cache=cache, last_only=True)[:, -1]
 
 
 def generate(
@@ -97,11 +97,10 @@ def generate(
         )
     budget = min(max_new_tokens, room)
     if cache is None:
-        weight = model.embedding.weight
-        cache = ContiguousCache(model.config, 1, len(ids) + budget, dtype=weight.dtype, device=weight.device)
+        cache = ContiguousCache(model.config, 1, len(ids) + budget, dtype=model.dtype, device=model.device)
     elif (held := cache.lengths.tolist()) != [0]:
         raise ValueError(f"cache: expected one row of length 0, got lengths {held}")
-    generator = torch.Generator(_device(model)).manual_seed(seed) if seed is not None else None
+    generator = torch.Generator(model.device).manual_seed(seed) if seed is not None else None
 
     tokens: list[int] = []
     times_s: list[float] = []
@@ -188,7 +187,3 @@ def _require_finite(logits: Tensor) -> None:
         raise ValueError(
             "logits: expected finite numbers, got NaN or infinity; damaged weights, or fp16 too narrow?"
         )
-
-
-def _device(model: Decoder) -> torch.device:
-    return model.embedding.weight.device

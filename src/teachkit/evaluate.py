@@ -44,7 +44,7 @@ def _nats(model: Decoder, texts: Sequence[str], window: int, batch: int) -> tupl
     rows = [row for text in texts for row in _windows(model, text, window)]
     nats = 0.0
     for start in range(0, len(rows), batch):
-        inputs, targets = _pad(rows[start : start + batch], model.embedding.weight.device)
+        inputs, targets = _pad(rows[start : start + batch], model.device)
         logits = model(inputs).float()
         nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
     return nats, sum(len(row) - 1 for row in rows)

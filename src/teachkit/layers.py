@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from teachkit import kernels
 from teachkit.config import Activation, ModelConfig, RopeScaling
+
+
+class Linear(nn.Linear):
+    """x W^T + b. :mod:`teachkit.kernels` says which program multiplies."""
+
+    def forward(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any N"]:
+        return kernels.product(x, self.weight, bias=self.bias)
 
 
 class RMSNorm(nn.Module):
@@ -33,7 +41,7 @@ class LayerNorm(nn.LayerNorm):
     """(x - mean) / sqrt(variance + eps) * weight + bias. Source: Ba et al. 2016, arXiv:1607.06450."""
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
+def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
     """The norm of width d_model that the config names."""
     kind = RMSNorm if config.norm == "rms" else LayerNorm
     return kind(config.d_model, eps=config.norm_eps)
@@ -95,9 +103,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.gate = Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
+        self.up = Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
+        self.down = Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
         self.activation = config.activation
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
@@ -109,8 +117,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.up = Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
+        self.down = Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
         self.activation = config.activation
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from teachkit import kernels
 from teachkit.cache import Cache, LayerView, Step, UncachedStep
 from teachkit.config import ModelConfig
-from teachkit.layers import MLP, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
+from teachkit.layers import MLP, Linear, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
+from teachkit.linear import KernelUse, QuantizedLinear, use_of
 from teachkit.tokenizer import Tokenizer
 
 Rope = tuple[Float[Tensor, "B 1 T D"], Float[Tensor, "B 1 T D"]]
@@ -21,10 +22,10 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, D = config.d_model, config.head_dim
-        self.q = nn.Linear(C, config.n_heads * D, bias=config.qkv_bias)
-        self.k = nn.Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
-        self.v = nn.Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
-        self.o = nn.Linear(config.n_heads * D, C, bias=config.o_bias)
+        self.q = Linear(C, config.n_heads * D, bias=config.qkv_bias)
+        self.k = Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
+        self.v = Linear(C, config.n_kv_heads * D, bias=config.qkv_bias)
+        self.o = Linear(config.n_heads * D, C, bias=config.o_bias)
         self.q_norm = RMSNorm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(D, config.norm_eps) if config.qk_norm else nn.Identity()
         self.head_dim = D
@@ -82,12 +83,13 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
+        self.compiled = False  # set by teachkit.compiled
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         learned = config.position == "learned"
         self.position_embedding = nn.Embedding(config.context, config.d_model) if learned else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config)
-        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tied else Linear(config.d_model, config.vocab_size, bias=False)
         # A plain attribute, not a buffer: model.to(bfloat16) must not round the frequencies.
         self._frequencies = (
             None if learned else rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
@@ -126,9 +128,41 @@ class Decoder(nn.Module):
             x = block(x, rope, step.layer(index))
         return x
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the activations, and of weights that are not quantized."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.norm.weight.device
+
     def project(self, x: Float[Tensor, "*any C"]) -> Float[Tensor, "*any V"]:
         """From the width of the model to one logit per token of the vocabulary; cost 2*C*V FLOPs a token."""
-        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
+        return kernels.product(x, self.embedding.weight) if self.head is None else self.head(x)
+
+    def kernels(self, rows: int = 1) -> list[KernelUse]:
+        """Which program multiplies which matrix, how it is held, and in how many bits: the head is the last.
+
+        rows  of activations in a step: 1 when one sequence is decoded
+        """
+        held = {
+            name: part if isinstance(part, QuantizedLinear) else part.weight
+            for name, part in self.named_modules()
+            if isinstance(part, (nn.Linear, QuantizedLinear))
+        }
+        if self.head is None:
+            held["head"] = self.embedding.weight
+        device, compiled = self.device.type, self.compiled
+        return [use_of(name, h, rows=rows, device=device, compiled=compiled) for name, h in held.items()]
+
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a decode step reads: of every matrix, the head included.
+
+        Norms, biases and one row of the embedding are left out: they are read, too, and are next to nothing.
+        """
+        return sum(use.nbytes for use in self.kernels())
 
     def _rope(self, positions: Int[Tensor, "B T"], dtype: torch.dtype) -> Rope | None:
         if self._frequencies is None:

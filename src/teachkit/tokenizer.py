@@ -37,6 +37,14 @@ class Tokenizer:
         content = token.get("content") if isinstance(token, dict) else token
         return None if content is None else self._tokenizer.token_to_id(content)
 
+    def save(self, folder: str | Path) -> None:
+        """Write ``tokenizer.json``, and ``tokenizer_config.json`` with the names of BOS and EOS."""
+        self._tokenizer.save(str(Path(folder) / "tokenizer.json"))
+        ids = {"bos_token": self.bos, "eos_token": self.eos}
+        names = {name: self._tokenizer.id_to_token(i) for name, i in ids.items() if i is not None}
+        text = json.dumps(names, ensure_ascii=False, indent=2) + "\n"
+        (Path(folder) / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
     @property
     def vocab_size(self) -> int:
         return self._tokenizer.get_vocab_size()

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from teachkit import saved
 from teachkit.config import ModelConfig
 from teachkit.model import Decoder
+from teachkit.stored import Shape, Stored, WeightsError
 from teachkit.tokenizer import Tokenizer
 
-Shape = tuple[int, ...]
+__all__ = ["Source", "WeightsError", "find", "load", "read", "sources_of"]
+
 # Not "*.safetensors": some repositories hold the weights a second time, under another name.
-_HUB_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*.json"]
+_HUB_FILES = [
+    "config.json",
+    saved.DESCRIPTION,
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+]
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _STORED = ("F32", "BF16", "F16", "F64")  # integers and fp8 need scales, which are not read
-
-
-class WeightsError(ValueError):
-    """A checkpoint that does not fit its config; names the tensor, what was expected and what came."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +43,31 @@ class Source:
 def load(
     name: str | Path = "bundled",
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Decoder:
     """A model with its weights, ready to run.
 
-    name    "bundled" (in the package, offline), a folder, or "org/name" on the Hugging Face hub
-    dtype   of the weights in memory, whatever the file stores
+    name    "bundled" (in the package, offline), a folder, or "org/name" on the Hugging Face hub; a folder
+            that :func:`teachkit.saved.save` wrote gives back the model that was saved, quantized as it was
+    dtype   of the weights in memory, whatever the file stores: float32 if not given. Of a saved model, of
+            the activations and of what is not quantized: if not given, as it was
     Raises  FileNotFoundError: no such folder, or a file that it should hold is missing
             ConfigError: an architecture or setting that is not supported
             WeightsError: a tensor missing, left over, of another shape or type; a damaged or pickled file
             ValueError: a dtype that no weights have, a device that is not there
     """
-    if dtype not in _DTYPES:
+    if dtype is not None and dtype not in _DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(map(str, _DTYPES))}; got {dtype}")
     _require_device(device)
     folder = find(name)
+    if saved.is_saved(folder):
+        return saved.restore(folder, dtype=dtype, device=device)
     config = ModelConfig.from_folder(folder)
     tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").exists() else None
     with torch.device("meta"):  # shapes without memory: no time is lost on random values
         model = Decoder(config, tokenizer)
-    model.load_state_dict(read(folder, config, dtype=dtype, device=device), assign=True)
+    model.load_state_dict(read(folder, config, dtype=dtype or torch.float32, device=device), assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -70,7 +77,7 @@ def find(name: str | Path) -> Path:
         return Path(str(resources.files("teachkit") / "checkpoints" / "bundled"))
     folder = Path(name)
     if folder.is_dir():
-        if not (folder / "config.json").exists():
+        if not (folder / "config.json").exists() and not saved.is_saved(folder):
             raise FileNotFoundError(f"{folder / 'config.json'}: expected in a checkpoint folder, not found")
         return folder
     parts = str(name).split("/")
@@ -106,7 +113,7 @@ def read(
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
     """State of a :class:`Decoder`, checked whole before it is returned. Raises as :func:`load`."""
-    stored = _Stored(Path(folder))
+    stored = _Checkpoint(Path(folder))
     state: dict[str, Tensor] = {}
     sources = list(sources_of(config, stored.prefix(config.family)))
     stored.require(sources, config)
@@ -117,64 +124,28 @@ def read(
     return state
 
 
-class _Stored:
-    """The safetensors files of one folder, opened together."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._handles: dict[str, safe_open] = {}
-        for file in self._files(folder):
-            if not file.exists():
-                raise FileNotFoundError(f"{file}: named in the index, not found")
-            try:
-                handle = safe_open(str(file), framework="pt")
-            except SafetensorError as error:
-                raise WeightsError(f"{file}: damaged or truncated ({error})") from error
-            self._handles |= dict.fromkeys(handle.keys(), handle)
-
-    @staticmethod
-    def _files(folder: Path) -> list[Path]:
-        index = folder / "model.safetensors.index.json"
-        if index.exists():
-            try:
-                names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise WeightsError(f"{index}: expected JSON with a weight_map, got something else") from error
-            return [folder / name for name in sorted(set(names))]
-        single = folder / "model.safetensors"
-        if single.exists():
-            return [single]
-        if pickles := sorted(
-            p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")
-        ):
-            raise WeightsError(
-                f"{folder}: expected safetensors, found only pickled weights ({pickles[0]}), which can run "
-                "code when opened; convert them with transformers' save_pretrained"
-            )
-        raise FileNotFoundError(f"{single}: expected the weights, not found")
+class _Checkpoint(Stored):
+    """The files of a checkpoint in the names of its family."""
 
     def prefix(self, family: str) -> str:
         """What stands before every name: some checkpoints were saved without their outer module."""
         outer = "transformer." if family in ("gpt2", "falcon") else "model."
-        return outer if any(name.startswith(outer) for name in self._handles) else ""
-
-    def read(self, name: str) -> Tensor:
-        return self._handles[name].get_tensor(name)
+        return outer if any(name.startswith(outer) for name in self.names) else ""
 
     def require(self, sources: list[Source], config: ModelConfig) -> None:
         """Every tensor there, of the right shape, and none besides."""
         for source in sources:
-            if source.name not in self._handles:
+            if source.name not in self.names:
                 raise WeightsError(
                     f"{source.name}: expected with shape {list(source.shape)}, not in {self.folder}"
                 )
-            stored = self._handles[source.name].get_slice(source.name)
-            if (found := list(stored.get_shape())) != list(source.shape):
-                raise WeightsError(f"{source.name}: expected shape {list(source.shape)}, got {found}")
-            if (kind := stored.get_dtype()) not in _STORED:
+            shape, kind = self.shape_and_kind(source.name)
+            if shape != source.shape:
+                raise WeightsError(f"{source.name}: expected shape {list(source.shape)}, got {list(shape)}")
+            if kind not in _STORED:
                 raise WeightsError(f"{source.name}: expected one of {', '.join(_STORED)}, got {kind}")
         known = {source.name for source in sources}
-        extra = sorted(name for name in set(self._handles) - known if not _derived(name))
+        extra = sorted(name for name in self.names - known if not _derived(name))
         if config.tied and "lm_head.weight" in extra:
             if not torch.equal(self.read("lm_head.weight"), self.read(sources[0].name)):
                 raise WeightsError("lm_head.weight: expected equal to the embedding (tied), got other values")

@@ -1,0 +1,838 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   teachkit:
+#     stem: quantization
+#     modules: [quant, gptq, linear, quant_cache]
+#     objectives:
+#       - Turn weights into 8-bit codes with a scale per row, bound the error, and say when one scale for a matrix fails
+#       - Measure what a scheme costs as a paired difference on held-out text, with its standard error
+#       - Pack 4-bit weights by groups, two to a byte, and count the bits of scale and zero
+#       - Choose codes by what they do to a layer's outputs (GPTQ), and test that on text it has not seen
+#       - Count the bytes that a product moves, and say why dequantizing first is slower and for how many rows
+#       - Show what one loud input channel does to 8-bit activations, and what 8 and 4 bits do to keys and values
+#     minutes: 50
+#     lab: null
+# ---
+
+# %% [markdown]
+# # Quantization: fewer bits for the same weights
+#
+# With weights in 8 bits instead of 32, a step of decode has a quarter of the bytes to fetch, and bytes are what it waits for. Yet the obvious program,
+# which stores 8 bits and turns them back when they are needed, is **slower than before, many times. Why? And what do the missing bits cost?**
+#
+# Write down your guess at both. Section 5 answers the first, the table of section 8 the second.
+#
+# **Afterwards you can**
+#
+# - turn weights into 8-bit codes with a scale per row, bound the error, and say when one scale for a matrix fails;
+# - measure what a scheme costs as a paired difference on held-out text, with its standard error;
+# - pack 4-bit weights by groups, two to a byte, and count the bits of scale and zero;
+# - choose codes by what they do to a layer's outputs (GPTQ), and test that on text it has not seen;
+# - count the bytes that a product moves, and say why dequantizing first is slower and for how many rows;
+# - show what one loud input channel does to 8-bit activations, and what 8 and 4 bits do to keys and values.
+#
+# **You need** the lessons on the model (a layer is `x @ matrix.T`, a row of the matrix for each output), on the KV cache and on the roofline. No GPU, and no
+# network once `teachkit` is installed. Allow 50 minutes, and half as much for the exercises.
+
+# %% tags=["setup", "hide-input"]
+# Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
+# of this lesson carries; a copy without an address says what to do. If teachkit is there, nothing happens.
+import importlib.util
+import subprocess
+import sys
+
+ADDRESS = ""
+if importlib.util.find_spec("teachkit") is None:
+    if not ADDRESS:
+        raise ModuleNotFoundError(
+            "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+        )
+    # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
+
+# %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
+import copy
+import json
+import math
+import time
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import teachkit as tk
+from teachkit import cost, gptq, hardware, memory, quant, roofline, shapes
+from teachkit.figures.int4_packing import int4_packing
+from teachkit.linear import Int4Linear
+from teachkit.quant_cache import QuantizedCache
+from teachkit.schemes import quantize
+
+torch.set_grad_enabled(False)  # nothing is trained here
+started = time.perf_counter()
+about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
+
+# %% [markdown]
+# ## 1. Eight bits: a scale for each row
+#
+# Take evenly spaced values, from minus the largest weight of a row to plus it. Store for each weight the number of the nearest value, its *code*, and for
+# the row the distance between two of them, its *scale*. 255 values leave codes from −127 to 127:
+#
+# $$\text{scale} = \frac{\max |w|}{127} \qquad \text{code} = \mathrm{round}\!\left(\frac{w}{\text{scale}}\right) \qquad \text{weight} \approx \text{code} \cdot \text{scale}$$
+#
+# **Predict.** The largest weight of a row is 0.254. How far can rounding move a weight of that row, at most?
+#
+# <details>
+# <summary>Answer, once you have yours</summary>
+#
+# The scale is $0.254 / 127 = 0.002$. A weight lies within half of that, 0.001, of the nearest value.
+#
+# </details>
+
+
+# %%
+def round_int8(weight):
+    """Codes from -127 to 127, and a scale for each row"""
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    return (weight / scale).round().to(torch.int8), scale
+
+
+model = tk.load("bundled")
+config = model.config
+weight = model.blocks[2].mlp.gate.weight  # (704 outputs, 256 inputs)
+codes, scale = round_int8(weight)
+stored = quant.int8(weight)
+assert torch.equal(codes, stored.q) and torch.equal(scale[:, 0], stored.scale)
+
+off = (weight - codes * scale).abs()
+print(f"largest error, in scales: {(off / scale).max():.2f}")
+print(f"root mean square error, in scales: {(off / scale).square().mean().sqrt():.2f}")
+print(f"bits per weight, scales included: {stored.bits_per_weight}")
+
+# %% [markdown]
+# The bound is half a scale. Errors spread evenly over such an interval have a root mean square of $1/\sqrt{12} = 0.29$ scales.
+#
+# The scale need not be known before the sum: $\sum_j (\text{code}_j \cdot \text{scale})\, x_j = \text{scale} \cdot \sum_j \text{code}_j\, x_j$, one multiplication per output. That is
+# why it belongs to a row. One scale for the whole matrix would be simpler still.
+#
+# **Predict.** In one row, weights become 64 times as large. What happens to the error of the *other* rows, with a scale per row, and with one for the matrix?
+
+# %%
+louder = weight.clone()
+louder[0] *= 64
+print("root mean square error of rows 1 to 703, per cent of their weights")
+print("              as trained   row 0 louder")
+for per in ("channel", "tensor"):
+    line = f"per {per:8}"
+    for matrix in (weight, louder):
+        off = (quant.int8(matrix, per=per).dequantize() - matrix)[1:]
+        line += f"{100 * off.square().mean().sqrt() / weight[1:].square().mean().sqrt():14.1f}"
+    print(line)
+
+# %% [markdown]
+# **Explain.** With one scale, the loudest row sets the step for all; most rows then have two or three values left. ("Channel" is the field's word for a row of outputs here, and for a
+# column of inputs in section 6.) Does that matter to a model? Weights in error are not yet predictions in error.
+
+# %% [markdown]
+# ## 2. Measured in pairs
+#
+# Quality is measured in bits per byte (lesson on the model), on windows of 512 tokens from files of Python's library that were kept out of training. From here
+# on some schemes look at text themselves, for calibration. They get other files than the ones they are judged by.
+
+# %%
+folder = tk.weights.find("bundled")
+held_out = json.loads((folder / "heldout.json").read_text(encoding="utf-8"))
+names = sorted(held_out)
+
+
+def windows(names, n):
+    """n windows of 513 tokens, spread evenly over these files"""
+    rows = []
+    for name in names:
+        ids = [model.tokenizer.bos, *model.tokenizer.encode(held_out[name], special=False)]
+        rows += [ids[i : i + 513] for i in range(0, len(ids) - 512, 512)]
+    return torch.tensor(rows[:: len(rows) // n][:n])
+
+
+judged, calibration = windows(names[::2], 24), windows(names[1::2], 16)[:, :512]
+n_bytes = sum(len(model.tokenizer.decode(row).encode()) for row in judged[:, 1:].tolist())
+
+
+def bits(model, cache=tk.cache.ContiguousCache, **options):
+    """Bits that each judged window costs: -log2 of the probability of every token that came"""
+    spent = []
+    for rows in judged.split(8):
+        past, nats = cache(config, len(rows), 512, **options), 0
+        pieces = zip(rows[:, :-1].split(128, 1), rows[:, 1:].split(128, 1), strict=True)
+        for given, came in pieces:
+            logits = model(given, cache=past)
+            nats += F.cross_entropy(logits.mT, came, reduction="none").sum(1)
+        spent.append(nats.double() / math.log(2))
+    return torch.cat(spent)
+
+
+baseline = bits(model)
+worse = {}  # by scheme: what each window costs more, in per cent of a mean window
+
+
+def judge(name, model, **options):
+    worse[name] = 100 * (bits(model, **options) - baseline) / baseline.mean()
+    mean, error = worse[name].mean().item(), worse[name].std().item() / len(judged) ** 0.5
+    print(f"{name:28} {mean:+6.1f} % ± {error:.1f}")
+
+
+print(f"fp32: {baseline.sum() / n_bytes:.2f} bits per byte, {len(judged)} windows")
+print(f"one window to another: ± {100 * baseline.std() / baseline.mean():.0f} %")
+
+# %% [markdown]
+# Windows differ far more from each other than a model from its quantized self. So each window is compared *with itself*: the mean of the 24 differences is what the scheme costs, and their standard deviation divided by $\sqrt{24}$ is the
+# *standard error* of that mean. A difference of less than two of them could be luck of the sample.
+#
+# The plant: in each attention two rows of the query matrix 64 times as large, the same two of the key matrix 64 times smaller. The two factors cancel in every score.
+# (Two rows, because rotary positions turn them as a pair.)
+#
+# **Predict.** What does int8 cost, per row and per matrix, in the model as trained and in the one with the plant?
+
+
+# %%
+def louder_rows(model, factor=64):
+    """The same function: two rows of every query head louder, of every key head softer"""
+    other = copy.deepcopy(model)
+    pair = [5, 5 + config.head_dim // 2]
+    for block in other.blocks:
+        for layer, by in ((block.attention.q, factor), (block.attention.k, 1 / factor)):
+            layer.weight.view(-1, config.head_dim, config.d_model)[:, pair] *= by
+    return other
+
+
+planted = louder_rows(model)
+print("same logits:", torch.equal(planted(judged[:2, :64]), model(judged[:2, :64])), "\n")
+int8 = quantize(model, "int8")
+judge("int8", int8)
+judge("int8 per tensor", quantize(model, "int8", per="tensor"))
+judge("planted, int8", quantize(planted, "int8"))
+judge("planted, int8 per tensor", quantize(planted, "int8", per="tensor"))
+
+# %% tags=["hide-input"]
+rows_of = {
+    name: layer.weight.abs().amax(1)
+    for name, layer in model.named_modules()
+    if isinstance(layer, torch.nn.Linear)
+}
+loudest = max((rows.max() / rows.median()).item() for rows in rows_of.values())
+small, error = worse["int8"].mean().item(), worse["int8"].std().item() / len(judged) ** 0.5
+verdict = "cannot be told from none" if abs(small) < 2 * error else "is small but there"
+Markdown(f"""
+**Explain.** What int8 per row costs {verdict} on this sample. One scale per matrix hardly costs more in the model as trained: in each of its matrices the loudest row is at most {loudest:.1f} times the median one.
+The planted rows change nothing for a scale per row, whose codes stay the same, and ruin the matrix that has one scale. A scale per row costs {stored.bits_per_weight - 8:.3f} bits per weight here.
+""")
+
+# %% [markdown]
+# ## 3. Four bits: a scale and a zero for each group
+#
+# Sixteen values for a whole row are few. So a row is cut into *groups* of 32, 64 or 128 neighbours, and each has sixteen values of its own, from its least weight to its largest: a *scale*, the distance
+# between two, and a *zero*, the value in the middle. (PyTorch's int4 kernels compute it so; other formats have only a scale.)
+#
+# $$\text{weight} \approx (\text{nibble} - 8) \cdot \text{scale} + \text{zero}, \qquad \text{nibble} = 0, 1, \ldots, 15$$
+#
+# A *nibble* is half a byte. **Predict.** Scale and zero take 16 bits each. How many bits per weight are stored with groups of 32, and of 128?
+
+
+# %%
+def round_int4(weight, size):
+    """Nibbles, and the scale and zero of every group of `size` neighbours"""
+    groups = weight.unflatten(-1, (-1, size))
+    scale, zero = quant.fit_groups(groups)  # such that no weight is out of reach, in bfloat16
+    steps = (groups - zero.float()[..., None]) / scale.float()[..., None]
+    return (steps.round() + 8).to(torch.uint8).flatten(-2), scale, zero
+
+
+def pack(nibbles):
+    """Two columns to a byte: the even one in the low four bits, the odd one in the high four"""
+    return nibbles[..., ::2] | nibbles[..., 1::2] << 4
+
+
+def unpack(packed):
+    return torch.stack((packed & 15, packed >> 4), -1).flatten(-2)
+
+
+def turn_back(nibbles, scale, zero, size):
+    steps = (nibbles.float() - 8).unflatten(-1, (-1, size))
+    return (steps * scale.float()[..., None] + zero.float()[..., None]).flatten(-2)
+
+
+print("group   bits per weight")
+for size in quant.GROUP_SIZES:
+    nibbles, scale, zero = round_int4(weight, size)
+    stored = quant.int4(weight, group_size=size)
+    assert torch.equal(pack(nibbles), stored.packed) and torch.equal(
+        unpack(pack(nibbles)), nibbles
+    )
+    assert torch.equal(turn_back(nibbles, scale, zero, size), stored.dequantize())
+    assert (
+        8 * (stored.packed.nbytes + 4 * scale.numel()) / weight.numel()
+        == stored.bits_per_weight
+    )
+    print(f"{size:5} {stored.bits_per_weight:13}")
+print("first four nibbles ", nibbles[0, :4].tolist())
+print("first two bytes    ", [f"{byte:08b}" for byte in pack(nibbles)[0, :2].tolist()])
+
+# %% [markdown]
+# The figure shows a group of 32 weights on its sixteen values. Choose a byte and follow its two weights into bits and back. Then make one of them 1 and
+# watch the sixteen lines: what becomes of the other 31?
+
+# %% tags=["nbval-ignore-output"]
+int4_packing({f"row {i} of the matrix": weight[i, :32].tolist() for i in (0, 1, 2)}, byte=3)
+
+# %% [markdown]
+# **Explain.** The lines move apart to reach the one large weight, and most of the others share two or three nibbles: the louder row of section 1, now inside a group. Smaller groups confine the damage and cost more bits.
+#
+# Measure. In `quantize`, "rtn" is *round to nearest*, what we do here. The embedding, which is also the head, is kept in int8.
+
+# %%
+for size in quant.GROUP_SIZES:
+    judge(f"int4 by {size}, rtn", quantize(model, "int4", group_size=size))
+
+# %% [markdown]
+# ## 4. GPTQ: errors that make each other good
+#
+# Rounding to nearest keeps each *weight* close. A layer passes on $x W^\top$, and there two errors may cancel. Suppose that two inputs are always equal, and a row has
+# the weights 0.4 and 0.4, to be rounded to whole numbers. To nearest gives 0 and 0: the output, which should be $0.4x + 0.4x = 0.8x$, is gone. Round the first to 0, let the second take over what is missing, 0.8, and round that to 1.
+#
+# GPTQ ([Frantar et al. 2022](https://arxiv.org/abs/2210.17323)) does so column by column. Which columns can stand in for which is seen in inputs from *calibration* text,
+# $H = \frac{2}{n} X^\top X$: an entry of $H$ is large where two inputs go up and down together. From $U$, the upper Cholesky factor of $H^{-1}$, comes what to add to each later column.
+
+
+# %%
+def round_gptq(weight, H, size=64, damping=0.01):
+    """Nibbles, chosen column by column; the columns still to come are moved against the error"""
+    H = H + damping * H.diagonal().mean() * torch.eye(len(H))  # so that it can be inverted
+    U = torch.linalg.cholesky(torch.linalg.inv(H), upper=True)
+    left, chosen = weight.double(), []
+    for j in range(weight.shape[1]):
+        if j % size == 0:
+            scale, zero = quant.fit_groups(left[:, j : j + size].float())
+        nibble = quant.nearest_nibbles(left[:, j].float(), scale, zero)
+        rounded = (nibble.double() - 8) * scale.double() + zero.double()
+        error = (left[:, j] - rounded) / U[j, j]
+        left[:, j + 1 :] -= error[:, None] * U[j, j + 1 :]
+        chosen.append(nibble)
+    return torch.stack(chosen, 1)
+
+
+def inputs_of(layer, tokens):
+    """What the layer receives, a row for each token"""
+    kept = []
+    handle = layer.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    model(tokens, last_only=True)
+    handle.remove()
+    return kept[0].flatten(0, 1)
+
+
+layer = model.blocks[2].mlp.gate
+X, X_judged = inputs_of(layer, calibration[:8]), inputs_of(layer, judged[:8, :512])
+H = 2 / len(X) * X.double().T @ X.double()
+assert torch.allclose(H, gptq.hessian([X]))
+by_gptq = gptq.gptq(weight, H)
+ours = pack(round_gptq(weight, H))
+print(f"same bytes as teachkit's: {(ours == by_gptq.packed).float().mean():.1%}")
+
+# %% [markdown]
+# **Predict.** Compared with round to nearest, are GPTQ's *weights* further from the original or closer? And the layer's *outputs*, on text that it has not seen?
+
+# %%
+print(
+    "root mean square error, per cent     weights   outputs, calibration   outputs, other text"
+)
+for name, packed in {"nearest": quant.int4(weight), "GPTQ": by_gptq}.items():
+    change = packed.dequantize() - weight
+    line = f"{name:34} {100 * change.norm() / weight.norm():9.1f}"
+    for x in (X, X_judged):
+        line += f"{100 * (x @ change.T).norm() / (x @ weight.T).norm():20.1f}"
+    print(line)
+
+# %% [markdown]
+# **Explain.** Further in every weight, closer in what counts. The last column is the control: a method that sees text could fit that text alone. On text from other files it wins less than on its own, and still wins. Now all layers:
+
+# %%
+pieces = [calibration[:8], calibration[8:]]
+by_feedback = quantize(model, "int4", group_size=64, method="gptq", calibration=pieces)
+judge("int4 by 64, gptq", by_feedback)
+print("\nbits per weight, of one layer:", by_feedback.blocks[0].mlp.gate.weight.bits_per_weight)
+
+# %% [markdown]
+# The bytes have the same format, so it costs nothing when the model runs: only the codes are better chosen.
+
+# %% [markdown]
+# ## 5. The obvious program is slower
+#
+# Now the puzzle. The layer is a row of activations times a matrix of 4096 × 4096 weights, larger in fp32 than most caches. Count what every operation reads and writes.
+#
+# **Predict.** `F.linear(x, w8.dequantize())` reads each 8-bit code, one byte. How many bytes per weight are read and written in all, when fp32 itself moves 4?
+
+
+# %%
+class BytesMoved(TorchDispatchMode):
+    """Adds up the bytes that operations read and write; views move nothing"""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        if not operation.is_view:
+            tensors = [
+                t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)
+            ]
+            # What is broadcast is smaller in memory than it looks.
+            self.total += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
+        return out
+
+
+SIZE = 4096
+generator = torch.Generator().manual_seed(0)
+W = torch.randn(SIZE, SIZE, generator=generator) / SIZE**0.5
+w8, w4 = quant.int8(W), quant.int4(W)
+kernel, room = Int4Linear(w4), torch.empty_like(W)
+
+
+def into_room(x):
+    """The matrix is turned back into memory that is already there"""
+    return F.linear(x, torch.mul(w8.q, w8.scale[:, None], out=room))
+
+
+ways = {
+    "fp32": lambda x: F.linear(x, W),
+    "int8, dequantized first": lambda x: F.linear(x, w8.dequantize()),
+    "int8, widened, scale after the sum": lambda x: F.linear(x, w8.q.float()) * w8.scale,
+    "int8, into memory already there": into_room,
+    "int4, dequantized first": lambda x: F.linear(x, w4.dequantize()),
+    "int4, codes read by the product": kernel,
+}
+row = torch.randn(1, SIZE, generator=generator)
+moved = {}
+print("bytes moved per weight")
+for name, way in ways.items():
+    with BytesMoved() as counter:
+        result = way(row)
+    exact = (
+        row @ (W if name == "fp32" else w8.dequantize() if "8" in name else w4.dequantize()).T
+    )
+    assert (result - exact).norm() < 0.01 * exact.norm()
+    moved[name] = counter.total / W.numel()
+    print(f"{name:35} {moved[name]:6.1f}")
+
+# %% [markdown]
+# The first: 1 to read the codes and 4 to write them as fp32, 4 and 4 to multiply by the scale, 4 to read the result in the product. All operations but the last are ones that fp32 does without.
+#
+# Time it, with one row and with 256, as in prefill.
+#
+# **Predict.** How many times as long as fp32 does the second line take with one row? With 256 rows?
+
+# %% tags=["nbval-ignore-output"]
+seconds = {}
+for B in (1, 256):
+    x = torch.randn(B, SIZE, generator=generator)
+    calls = {name: lambda way=way, x=x: way(x) for name, way in ways.items()}
+    timings = tk.measure.time_calls(calls, warmup=1, repeats=9 if B == 1 else 3)
+    seconds |= {(name, B): min(timing.times_s) for name, timing in timings.items()}
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+times = {key: value / seconds["fp32", key[1]] for key, value in seconds.items()}
+table = "\n".join(
+    f"| {name} | {moved[name]:.1f} | {moved[name] / 4:.1f} | {times[name, 1]:.1f} | {times[name, 256]:.1f} |"
+    for name in ways
+)
+first, reused, read = (list(ways)[i] for i in (1, 3, 5))
+slower = (
+    f"**The answer to the puzzle.** Dequantizing first moves {moved[first] / 4:.1f} times fp32's bytes, and takes {times[first, 1]:.1f} times as long with one row."
+    if times[first, 1] > 1.2
+    else f"Dequantizing first moves {moved[first] / 4:.1f} times fp32's bytes, but was not clearly slower in this run: run the cell above again."
+)
+pages = (
+    f" That is more than the bytes say. Written into memory already there it takes {times[reused, 1]:.1f} times as long: a large part was the price of fresh memory."
+    if times[first, 1] > 1.3 * moved[first] / 4 and times[reused, 1] < 0.7 * times[first, 1]
+    else f" Written into memory already there it takes {times[reused, 1]:.1f} times as long."
+)
+rows256 = (
+    f" With 256 rows it is {times[first, 256]:.1f} times: the matrix is turned back once for all rows, and their arithmetic outweighs it."
+    if times[first, 256] < times[first, 1]
+    else ""
+)
+direct = (
+    f" The product that reads the nibbles itself moves {moved[read]:.2f} bytes per weight, {4 / moved[read]:.0f} times fewer than fp32, and is **{1 / times[read, 1]:.1f} times as fast**."
+    if times[read, 1] < 0.95
+    else f" The product that reads the nibbles itself moves {4 / moved[read]:.0f} times fewer bytes than fp32, yet was not faster in this run: another program may have had the processor."
+)
+many = f" With 256 rows it takes {times[read, 256]:.1f} times as long as fp32: fetching the weights is then no longer what takes the time."
+Markdown(f"""
+| {SIZE} × {SIZE} weights | bytes moved per weight | times fp32's | time, 1 row, times fp32's | 256 rows |
+| --- | ---: | ---: | ---: | ---: |
+{table}
+
+fp32 took {seconds["fp32", 1] * 1e3:.1f} ms with one row, {seconds["fp32", 256] * 1e3:.0f} ms with 256; the fastest of several runs each.
+
+{slower}{pages}{rows256}{direct}{many}
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# So quantization makes nothing faster by itself. A *kernel* does, a program that widens a code in the processor's registers, on its way into the sum. `model.kernels()` says which matrix runs on what:
+
+# %%
+for small in (int8, by_feedback):
+    for use in (small.kernels()[0], small.kernels()[-1]):
+        bits_each = f"{use.bits_per_weight:.2f} bits"
+        print(f"{use.name:20} {use.scheme:5} {bits_each:>10}   {use.kernel}")
+
+# %% [markdown]
+# "Library product" in int8 is the slow way of above, the third line. For steps of one row `torch.compile` turns it into a loop that reads each code once; the chapter on overhead does that, and measures whole steps.
+
+# %% [markdown]
+# ## 6. Activations in eight bits, and one loud channel
+#
+# So far codes are widened and multiplied as floats. If activations are 8-bit codes too, *W8A8*, products and sums are integers, which many processors multiply faster. An activation is known only when it comes, so each token gets its scale at that moment.
+
+
+# %%
+def w8a8(x, weight):
+    """Integer products and sums; then the scale of the token and that of the row"""
+    x_codes, x_scale = round_int8(x)
+    sums = x_codes.double() @ weight.q.double().T  # whole numbers, exact in double
+    return sums * x_scale * weight.scale
+
+
+stored = quant.int8(weight)
+assert torch.allclose(
+    w8a8(X[:100], stored).float(), quant.w8a8_matmul(X[:100], stored), rtol=1e-5
+)
+exact = X[:100] @ weight.T
+for name, result in {
+    "weights only": X[:100] @ stored.dequantize().T,
+    "W8A8": w8a8(X[:100], stored),
+}.items():
+    print(
+        f"{name:13} error {100 * (result - exact).norm() / exact.norm():.1f} % of the outputs"
+    )
+
+# %% [markdown]
+# Large language models have a few input channels that are many times louder than the rest, the same ones in every layer and for nearly every token ([Dettmers et al. 2022](https://arxiv.org/abs/2208.07339)). This small model has none, so plant
+# one. What an attention or MLP reads comes from a norm, whose gain multiplies each channel: make one gain 32 times as large, and the weights that read it 32 times smaller.
+#
+# **Predict.** The function is the same. Which of these notices: int8 for weights only, W8A8, int4?
+
+
+# %%
+def loud_channel(model, factor=32, channel=7):
+    """The same function: behind every norm one channel is louder, and its weights are smaller"""
+    other = copy.deepcopy(model)
+    for block in other.blocks:
+        read = block.attention, block.mlp
+        for norm, names, part in zip(
+            (block.attention_norm, block.mlp_norm), ("qkv", ("gate", "up")), read, strict=True
+        ):
+            norm.weight[channel] *= factor
+            for name in names:
+                getattr(part, name).weight[:, channel] /= factor
+    return other
+
+
+loud = loud_channel(model)
+print("same logits:", torch.equal(loud(judged[:2, :64]), model(judged[:2, :64])), "\n")
+judge("w8a8", quantize(model, "w8a8"))
+judge("loud channel, int8", quantize(loud, "int8"))
+judge("loud channel, w8a8", quantize(loud, "w8a8"))
+judge("loud channel, int4 by 64", quantize(loud, "int4"))
+
+# %% [markdown]
+# **Explain.** A token has one scale, and the loud channel sets it: the other 255 share the few codes that are left. That is what W8A8 loses. With weights only, activations stay exact, and int8 has room for weights that are 32 times smaller. Int4 has not: in its group such a
+# weight falls below half a step, is rounded to a neighbour of zero, and then multiplied by the loudest input of all. So "weights only" is no protection: a small weight can matter most. Methods that look at activations, as GPTQ does, know which (exercise 1).
+
+# %% [markdown]
+# ## 7. Keys and values
+#
+# The cache is the other thing that a step reads. A key is known when its token comes and never changes, so it is rounded once: a row of $D$ numbers is a group, with a scale, and in 4 bits a zero.
+#
+# **Predict.** Which is more easily spared: half the bits of a weight, or half the bits of a key?
+
+
+# %%
+class RoundedStep(tk.cache.UncachedStep):
+    """A pass in which every key and value goes through four bits and back"""
+
+    def layer(self, index):
+        def attend(q, k, v, *, scale=None):
+            k, v = (turn_back(*round_int4(x, config.head_dim), config.head_dim) for x in (k, v))
+            return tk.attention.scaled_dot_product_attention(q, k, v, causal=True, scale=scale)
+
+        return SimpleNamespace(attend=attend)
+
+
+some = judged[:2, :200]
+ours = model(some, step=RoundedStep(config, some))
+theirs = model(some, cache=QuantizedCache(config, 2, 200, bits=4))
+print("same logits as teachkit's:", bool((ours - theirs).abs().max() < 1e-3))
+caches = {
+    "fp32": tk.cache.ContiguousCache(config, 1, 512),
+    "keys, values int8": QuantizedCache(config, 1, 512),
+    "keys, values int4": QuantizedCache(config, 1, 512, bits=4),
+}
+for name, cache in caches.items():
+    print(f"{name:20} {cache.nbytes // 512:5} bytes per token")
+print()
+judge("keys, values int8", model, cache=QuantizedCache)
+judge("keys, values int4", model, cache=QuantizedCache, bits=4)
+
+# %% [markdown]
+# **Explain.** The groups are small, 64 numbers, and attention averages over many values. Memory is what this saves here: our cache turns the past of a layer back into floats before it attends, the naive way of section 5. A kernel that reads codes would save the time, too.
+
+# %% [markdown]
+# ## 8. One table
+#
+# Every scheme on the same weights and windows. Bytes are those that one step of decode reads: all matrices, and keys and values of 512 tokens. "By row" is a scale per output.
+
+# %% tags=["hide-input"]
+g64 = quantize(model, "int4")
+file_bytes = 2 * sum(use.shape[0] * use.shape[1] for use in model.kernels())
+kv = {name: cache.nbytes for name, cache in caches.items()}
+WEIGHTS = {
+    "fp32": ("fp32", model.weight_bytes(), kv["fp32"]),
+    "bf16, as in the file": ("bf16", file_bytes, kv["fp32"]),
+    "int8 by row": ("int8", int8.weight_bytes(), kv["fp32"]),
+    "W8A8": ("w8a8", int8.weight_bytes(), kv["fp32"]),
+    "int4 by 64, to nearest": ("int4 by 64, rtn", g64.weight_bytes(), kv["fp32"]),
+    "int4 by 64, GPTQ": ("int4 by 64, gptq", by_feedback.weight_bytes(), kv["fp32"]),
+    "fp32, keys and values int8": (
+        "keys, values int8",
+        model.weight_bytes(),
+        kv["keys, values int8"],
+    ),
+    "fp32, keys and values int4": (
+        "keys, values int4",
+        model.weight_bytes(),
+        kv["keys, values int4"],
+    ),
+}
+n_weights = file_bytes / 2
+lines = []
+for name, (key, weights, past) in WEIGHTS.items():
+    spread = worse[key] if key in worse else torch.zeros(len(judged))
+    mean, error = spread.mean().item(), spread.std().item() / len(judged) ** 0.5
+    loss = f"{mean:+.1f} % ± {error:.1f}" if key in worse else "0"
+    lines.append(
+        f"| {name} | {8 * weights / n_weights:.1f} | {weights / 1e6:.2f} | {past / 1e6:.2f} | {baseline.sum() / n_bytes * (1 + mean / 100):.2f} | {loss} |"
+    )
+table = "\n".join(lines)
+Markdown(f"""
+| scheme | bits per weight, head included | MB of weights | MB of keys and values | bits per byte | against fp32 |
+| --- | ---: | ---: | ---: | ---: | ---: |
+{table}
+
+bf16 costs nothing because it *is* the file: our fp32 weights are these numbers, widened. {len(judged)} windows of 512 tokens, {n_bytes:,} bytes; ± is one standard error.
+""")
+
+# %% [markdown]
+# **The answer, second part.** Eight bits cost next to nothing, four cost little if they are well chosen, and neither is a law: it held as long as no row and no channel was far louder than the rest.
+
+# %% [markdown]
+# ## What real systems do
+#
+# - **They keep the loud channels wide.** [LLM.int8()](https://arxiv.org/abs/2208.07339) multiplies those few in 16 bits, everything else in 8.
+# - **They move loudness into the weights.** [SmoothQuant](https://arxiv.org/abs/2211.10438) is our plant run backwards: divide the gain, multiply the weights (exercise 2). [AWQ](https://arxiv.org/abs/2306.00978) scales up the weights that meet loud
+#   inputs before it rounds them to 4 bits.
+# - **They use small groups.** llama.cpp's [Q4_0 and Q8_0](https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h) have blocks of 32 with a 16-bit scale and no zero: 4.5 and 8.5 bits per weight.
+# - **They write kernels.** gpt-fast's [README](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md) has 104.9 tokens a second for Llama-2-7B on an A100, 155.58 in 8 bits and 196.80 in 4. The bandwidth that it reaches falls meanwhile from 1,397 to 1,069 and 863 GB/s: what is not fetching grows in share.
+# - **They round keys by channel.** [KIVI](https://arxiv.org/abs/2402.02750) found that some channels of keys are loud, and gives keys a scale per channel, values one per token, in 2 bits.
+
+# %% [markdown]
+# ## What the sources claim, checked
+
+# %% tags=["hide-input"]
+a100 = hardware.device("a100-80gb")
+llama2, mistral = (shapes.shape(name).config for name in ("llama-2-7b", "mistral-7b"))
+
+
+def step_s(config, device, batch, context, **narrow):
+    return roofline.time_bound(
+        cost.decode_step(config, batch, context, **narrow), device
+    ).seconds
+
+
+def gain(config, device, batch, context, **narrow):
+    return step_s(config, device, batch, context) / step_s(
+        config, device, batch, context, **narrow
+    )
+
+
+critical = {
+    pair: roofline.critical_batch(a100, weight_bits=pair[0], act_bits=pair[1])
+    for pair in ((16, 16), (8, 8), (8, 16), (4, 16))
+}
+eight = {"weight_bits": 8, "act_bits": 8, "kv_bits": 8}
+llama13 = sum(cost.parameters(shapes.shape("llama-13b").config).values())
+llama7 = sum(cost.parameters(shapes.shape("llama-7b").config).values())
+prefills = [
+    1e3
+    * roofline.time_bound(
+        cost.prefill(shapes.shape("llama-7b").config, 1, 512, weight_bits=w, act_bits=a), a100
+    ).seconds
+    for w, a in ((16, 16), (4, 16), (8, 8), (4, 8))
+]
+a10 = hardware.device("a10")
+arithmetic = a100.peak(8) / a100.peak(16)
+talk = "T. Lacroix, [talk](https://www.youtube.com/watch?v=mYRqvB1_gRk), October 2023"
+analysis = "[llm-analysis](https://github.com/cli99/llm-analysis/tree/main/examples/llama), example “LLaMA Models”"
+deck = "Li and Li, [*Quantifying Latency-Accuracy of LLMs*](https://bu9gy.github.io/)"
+Markdown(f"""
+| claim | where | verdict |
+| --- | --- | --- |
+| int8 loses no precision, or very little; int4 some | {talk} | Both hold here, for weights with a scale per row or group (section 8). Not for int8 as such: W8A8 with a loud channel and one scale per matrix with loud rows both lose by per cents. |
+| int8 halves the weights, int4 quarters them | same talk | Right for the bare codes. With a 16-bit scale for every 32 weights int4 is {16 / 4.5:.2f} times smaller, and {llama7 * 4.5 / 8e9:.2f} GB instead of {llama7 * 4 / 8e9:.2f} for LLaMA-7B. |
+| The critical batch stays the same | same talk | If weights *and* activations are narrow, and arithmetic as much faster: {critical[8, 8]:.0f} on an A100, as in 16 bits. With narrow weights alone, widened before they are multiplied, {critical[8, 16]:.1f} in 8 bits and {critical[4, 16]:.1f} in 4. |
+| int8 arithmetic should be twice as fast; 1.5 times is what one gets | same talk | A measurement, of shapes that are not given. The A100's data sheet allows {arithmetic:.0f} times. |
+| Where memory binds, everything gets twice as fast in int8 | same talk | The weights' part does. With keys and values in 16 bits, Llama 2 7B on an A100 gains {gain(llama2, a100, 1, 544, weight_bits=8):.2f} times for one sequence of 544 tokens, and only {gain(llama2, a100, 33, 4096, weight_bits=8):.2f} for 33 of 4,096. |
+| Another precision doubles the requests | same talk | Mistral 7B on an A10, 64 sequences of 512 tokens: {gain(mistral, a10, 64, 512, weight_bits=8):.2f} times with weights alone, {gain(mistral, a10, 64, 512, **eight):.2f} if activations, keys and values follow. |
+| Integer products need weights *and* activations in narrow integers | {analysis} | Right: section 6. So narrow weights alone do not speed up a prefill: 512 tokens of LLaMA-7B take at least {prefills[0]:.1f} ms on an A100, {prefills[1]:.1f} with weights in 4 bits; with both in 8 bits {prefills[2]:.1f}, and {prefills[3]:.1f} in 4 and 8. |
+| LLaMA-2-13B does not fit an M2 with 16 GB unless it is optimized | {deck} | Right: {llama13 * 2 / 1e9:.1f} GB in 16 bits, {llama13 * 4.5 / 8e9:.1f} in 4.5. |
+""")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. What GPTQ knows.** Quantize `loud` to int4 with GPTQ, on the same calibration text. How much of the loss comes back? Then calibrate on random tokens instead of text, for `model`.
+#
+# <details>
+# <summary>Answer</summary>
+#
+# ```python
+# judge("loud channel, gptq", quantize(loud, "int4", method="gptq", calibration=pieces))
+# noise = torch.randint(config.vocab_size, (8, 512), generator=torch.Generator().manual_seed(0))
+# judge("gptq, random tokens", quantize(model, "int4", method="gptq", calibration=[noise]))
+# ```
+#
+# Nearly all of it: the loud channel's entry in $H$ is about a thousand times the others, so its error is made good first. Random tokens do almost as well as text in this model: much of what goes up and down together is in the weights before the layer, not in the language.
+#
+# </details>
+#
+# **2. SmoothQuant.** For each channel behind a norm, let $a$ be its largest activation on calibration text and $w$ the largest weight that reads it. Divide the gain by $s = \sqrt{a / w}$, multiply the weights by $s$. Is W8A8 of `loud` cured?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# ```python
+# def smooth(model, tokens):
+#     other = copy.deepcopy(model)
+#     for block in other.blocks:
+#         attention = [block.attention.q, block.attention.k, block.attention.v]
+#         mlp = [block.mlp.gate, block.mlp.up]
+#         for norm, readers in ((block.attention_norm, attention), (block.mlp_norm, mlp)):
+#             seen = []
+#             handle = norm.register_forward_hook(lambda _, given, out: seen.append(out))
+#             other(tokens, last_only=True)
+#             handle.remove()
+#             a = seen[0].abs().flatten(0, 1).amax(0)
+#             w = torch.stack([reader.weight.abs().amax(0) for reader in readers]).amax(0)
+#             s = (a / w).sqrt()
+#             norm.weight /= s
+#             for reader in readers:
+#                 reader.weight *= s
+#     return other
+#
+#
+# smoothed = smooth(loud, calibration[:2])
+# judge("loud, smoothed, w8a8", quantize(smoothed, "w8a8"))
+# ```
+#
+# Yes. Nothing had to know which channel was loud, and nothing is computed more when the model runs: the factors are folded into gains and weights.
+#
+# </details>
+#
+# **3. Keys or values?** Change `RoundedStep` so that only keys, or only values, go through 4 bits. Which loses more?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# ```python
+# def half_rounded(which):
+#     class Step(tk.cache.UncachedStep):
+#         def layer(self, index):
+#             def attend(q, k, v, *, scale=None):
+#                 k, v = (
+#                     turn_back(*round_int4(x, config.head_dim), config.head_dim) if name in which else x
+#                     for name, x in (("k", k), ("v", v))
+#                 )
+#                 return tk.attention.scaled_dot_product_attention(q, k, v, causal=True, scale=scale)
+#
+#             return SimpleNamespace(attend=attend)
+#
+#     nats = 0
+#     for rows in judged.split(8):
+#         logits = model(rows[:, :-1], step=Step(config, rows[:, :-1]))
+#         nats += F.cross_entropy(logits.mT, rows[:, 1:], reduction="sum").item()
+#     return nats / math.log(2) / n_bytes
+#
+#
+# exact_bits = half_rounded("")
+# for which in ("k", "v", "kv"):
+#     print(which, f"{100 * (half_rounded(which) / exact_bits - 1):+.2f} %")
+# ```
+#
+# ANSWER3
+#
+# </details>
+
+# %% [markdown]
+# ## Check yourself
+#
+# **A.** A row of weights lies between −1 and 1, but for one weight of 10. Which error has a weight of 0.3 in int8, at most: with the row as one group, and in int8 with the outlier kept apart?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Half a scale: $10 / 127 / 2 = 0.039$ with it, $1 / 127 / 2 = 0.0039$ without.
+#
+# </details>
+#
+# **B.** Byte 01101001 of a packed row is the first. Which nibbles do columns 0 and 1 have?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# The low half is column 0: 1001 is 9. The high half is column 1: 0110 is 6.
+#
+# </details>
+#
+# **C.** A colleague quantizes weights to 4 bits and finds that a prompt of 2,000 tokens is read no faster, while answers come sooner. Is something broken?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# No. Prefill with that many rows waits for arithmetic, which narrow weights alone do not speed up; decode waits for the weights.
+#
+# </details>
+#
+# ## Not covered here
+#
+# Floating-point formats of 8 and 4 bits (FP8, MXFP4); training with rounded weights; formats below 4 bits. AWQ and SmoothQuant are named, not built; pruning and distillation, other ways to fewer bytes, come in a later part.
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+about_this_run.update(
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
+)
