@@ -54,6 +54,9 @@ LEVELS = {
     "maps": 3,
     "evaluate": 4,
     "bench": 4,
+    "heldout": 0,
+    "table": 5,
+    "table_report": 5,
     "cli": 5,
     "__init__": 6,
     # Figures show what they are given: they know nothing of models, and nothing knows them.
@@ -62,6 +65,7 @@ LEVELS = {
     "figures.live": 2,
     "figures.attention_explorer": 2,
     "figures.step_parts": 2,
+    "figures.quality_speed": 2,
     "figures.logit_lens": 2,
     "figures.decode_steps": 2,
     "figures.int4_packing": 2,
@@ -90,7 +94,7 @@ BASE = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface
 # Imported inside a function only, by these modules.
 WHEN_NEEDED = {
     "huggingface_hub": {"weights"},
-    "matplotlib": {"figures.plots", "figures.step_parts"},
+    "matplotlib": {"figures.plots", "figures.step_parts", "figures.quality_speed"},
     "ipywidgets": {"figures.live"},
     "cycler": {"figures.plots"},  # comes with matplotlib
 }
