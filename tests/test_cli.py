@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import teachkit as tk
 from conftest import unchecked
@@ -95,6 +97,30 @@ def test_dtype_and_folder(tmp_path, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert (facts["dtype"], facts["weight_bytes"]) == ("bfloat16", 2 * facts["parameters"])
     assert facts["kv_bytes_per_token"] == 3072
+
+
+def test_info_of_a_saved_quantized_model_by_hand(tmp_path, capsys, bundled):
+    """Of a block 256 * (256 + 128 + 128 + 256 + 3 * 704) weights in 4.5 bits: 16 bits of scale and 16 of zero
+    for 64 weights. Of the head 4096 * 256 in 8 bits, and 4096 scales of 32."""
+    tk.save(tk.quantize(bundled, "int4", group_size=64), tmp_path)
+    assert cli.main(["info", "--model", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    blocks, head = 6 * 256 * (2 * 256 + 2 * 128 + 3 * 704), 4096 * 256
+    n_bits = blocks * 4.5 + head * 8 + 4096 * 32
+    assert facts["scheme"] == "int4; head int8"
+    assert facts["bits_per_weight"] == pytest.approx(n_bits / (blocks + head))
+    assert facts["weight_bytes"] == n_bits / 8 + 13 * 256 * 4  # and 13 norms
+    assert facts["parameters"] == blocks + head + 13 * 256
+    assert (facts["dtype"], facts["kv_bytes_per_token"]) == ("float32", 6144)
+
+
+def test_info_of_a_saved_model_keeps_its_dtype(tmp_path, capsys, bundled):
+    tk.save(copy.deepcopy(bundled).to(torch.bfloat16), tmp_path)
+    for options, dtype, bits in ([], "bfloat16", 16), (["--dtype", "fp32"], "float32", 32):
+        assert cli.main(["info", "--model", str(tmp_path), "--json", *options]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["dtype"], facts["scheme"], facts["bits_per_weight"]) == (dtype, dtype, bits)
+        assert facts["weight_bytes"] == facts["parameters"] * bits / 8
 
 
 @pytest.mark.parametrize(
@@ -198,11 +224,13 @@ def test_estimate_json_takes_every_argument(capsys):
     assert data["prefill"]["tokens"] == 300
 
 
-def test_estimate_takes_the_bundled_model_and_the_path_of_a_config(capsys):
-    for name in ("bundled", str(FOLDER), str(FOLDER / "config.json")):
+def test_estimate_takes_the_bundled_model_the_path_of_a_config_and_a_saved_model(capsys, tmp_path, bundled):
+    tk.save(tk.quantize(bundled, "int8"), tmp_path)
+    for name in ("bundled", str(FOLDER), str(FOLDER / "config.json"), str(tmp_path)):
         assert cli.main(["estimate", name, "--device", "l4", "--context", "99", "--json"]) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert shown[0]["parameters"] == shown[1]["parameters"] == shown[2]["parameters"]
+    assert len({data["parameters"] for data in shown}) == 1
+    assert len(shown) == 4
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".SVG", b"<?xml")])

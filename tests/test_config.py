@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from conftest import tiny_config, unchecked
+import teachkit as tk
+from conftest import tiny_config, tiny_model, unchecked
 from teachkit.config import ConfigError, ModelConfig, RopeScaling
 from teachkit.model import Decoder
 
@@ -315,3 +317,41 @@ def test_config_knows_nothing_of_torch():
 
     code = "import runpy, sys; runpy.run_path(sys.argv[1]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, teachkit.config.__file__], check=True)
+
+
+# --- what teachkit.saved writes ------------------------------------------------------------------------
+
+SAVED = [
+    {},
+    {"tied": True, "windows": (None, 7), "eos_token_ids": (3, 5), "qkv_bias": True},
+    {"rope_scaling": RopeScaling("linear", 4.0)},
+]
+
+
+@pytest.mark.parametrize("changes", SAVED, ids=["plain", "tuples", "rope scaling"])
+def test_config_of_a_saved_quantized_model(changes: dict[str, Any], tmp_path: Path):
+    config = tiny_config(**changes)
+    tk.save(tk.quantize(tiny_model(config), "int4", group_size=32), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    assert ModelConfig.from_folder(tmp_path) == config
+    assert ModelConfig.from_folder(tmp_path / "teachkit.json") == config
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ([], "expected a JSON object, got list"),
+        ({}, r"config: expected the fields of a ModelConfig in teachkit\.json"),
+        (
+            {"config": {"depth": 3}},
+            r"expected the fields of a ModelConfig in teachkit\.json \(.*'depth'\)",
+        ),
+        ({"config": {"rope_scaling": {"kind": "linear"}}}, "config: expected the fields of a ModelConfig"),
+        ({"config": asdict(tiny_config()) | {"n_kv_heads": 4}}, "n_kv_heads: expected a divisor of n_heads"),
+    ],
+    ids=["list", "nothing", "unknown field", "rope without factor", "heads"],
+)
+def test_saved_config_that_cannot_be_read(description: Any, message: str, tmp_path: Path):
+    (tmp_path / "teachkit.json").write_text(json.dumps(description), encoding="utf-8")
+    with unchecked(), pytest.raises(ConfigError, match=message):
+        ModelConfig.from_folder(tmp_path)

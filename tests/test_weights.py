@@ -20,6 +20,7 @@ from torch import Tensor
 
 import teachkit as tk
 from families import FAMILIES, Recipe, oracle, oracle_logits, write
+from teachkit import weights
 from teachkit.config import ConfigError, ModelConfig
 from teachkit.weights import WeightsError, find, read
 from tolerance import LOGITS
@@ -353,3 +354,23 @@ def test_shards_and_single_file_give_the_same(tmp_path: Path):
     torch.testing.assert_close(
         tk.load(single)(TOKENS), oracle_logits(oracle(single), TOKENS), **LOGITS[torch.float32]
     )
+
+
+def test_checkpoints_of_the_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Any folder under checkpoints/ that holds one; it comes before a folder of that name elsewhere."""
+    monkeypatch.setattr(weights, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    recipe = FAMILIES["Llama 3, tied"]
+    ours = write(recipe, tmp_path / "checkpoints" / "sibling")
+    (tmp_path / "checkpoints" / "empty").mkdir()
+    (tmp_path / "sibling").mkdir()
+    assert find("sibling") == ours
+    assert_loads_like(Path("sibling"), ours)
+    for name in ("empty", "bundled", "../checkpoints/sibling/x", "", "."):
+        with pytest.raises(FileNotFoundError):
+            find(name)
+
+
+def test_bundled_is_a_checkpoint_of_the_package():
+    assert find("bundled") == weights.CHECKPOINTS / "bundled"
+    assert tk.load("bundled").config == tk.ModelConfig.from_folder(find("bundled"))

@@ -14,6 +14,7 @@ import torch
 
 from teachkit import bench
 from teachkit.config import ModelConfig
+from teachkit.cost import parameters
 from teachkit.decode import Generation, generate
 from teachkit.estimate import Estimate, Phase, estimate, find_config
 from teachkit.hardware import Device
@@ -49,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--model", default="bundled", help="'bundled', a folder, or org/name on the hub")
-    shared.add_argument("--dtype", choices=_DTYPES, default="fp32", help="of the weights in memory")
+    shared.add_argument(
+        "--dtype", choices=_DTYPES, help="of the weights in memory (default fp32; of a saved model, as saved)"
+    )
     shared.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     shared.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -100,7 +103,7 @@ def _number(text: str) -> int | float:
 
 
 def _load(args: argparse.Namespace) -> Decoder:
-    return load(args.model, dtype=_DTYPES[args.dtype], device=args.device)
+    return load(args.model, dtype=_DTYPES.get(args.dtype), device=args.device)
 
 
 def _generate(args: argparse.Namespace) -> int:
@@ -144,10 +147,13 @@ def _speed_line(made: Generation) -> str:
 
 
 def describe(model: Decoder) -> dict[str, Any]:
-    """Config, parameters and bytes of a loaded model; sizes in bytes."""
+    """Config, parameters and bytes of a loaded model, quantized or not; sizes in bytes.
+
+    scheme, bits_per_weight   of the matrices; the other counts are of all that is held
+    """
     c: ModelConfig = model.config
-    parameters = list(model.parameters())
-    itemsize = parameters[0].element_size()
+    uses, held, itemsize = model.kernels(), model.state_dict().values(), model.dtype.itemsize
+    body, head = list(dict.fromkeys(use.scheme for use in uses[:-1])), uses[-1].scheme
     return {
         "family": c.family,
         "n_layers": c.n_layers,
@@ -158,9 +164,11 @@ def describe(model: Decoder) -> dict[str, Any]:
         "d_ff": c.d_ff,
         "vocab_size": c.vocab_size,
         "context": c.context,
-        "parameters": sum(p.numel() for p in parameters),
-        "dtype": str(parameters[0].dtype).removeprefix("torch."),
-        "weight_bytes": sum(p.nbytes for p in parameters),
+        "parameters": sum(parameters(c).values()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "scheme": ", ".join(body) + ("" if body == [head] else f"; head {head}"),
+        "bits_per_weight": 8 * model.weight_bytes() / sum(use.shape[0] * use.shape[1] for use in uses),
+        "weight_bytes": sum(tensor.nbytes for tensor in held),
         "kv_bytes_per_token": c.kv_bytes_per_token(itemsize),
         "kv_bytes_at_full_context": c.kv_bytes_per_token(itemsize) * c.context,
     }
@@ -172,7 +180,8 @@ def _info(args: argparse.Namespace) -> int:
         print(json.dumps(facts))
     else:
         for name, value in facts.items():
-            print(f"{name:26}{value:,}" if isinstance(value, int) else f"{name:26}{value}")
+            form = "" if isinstance(value, str) else "," if isinstance(value, int) else ".4g"
+            print(f"{name:26}{value:{form}}")
     return 0
 
 

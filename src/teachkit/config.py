@@ -1,4 +1,7 @@
-"""The shape of a model, read from a Hugging Face ``config.json`` and validated. Knows nothing of torch."""
+"""The shape of a model, read from a Hugging Face ``config.json`` and validated. Knows nothing of torch.
+
+Also read from what :func:`teachkit.saved.save` writes, which holds the same fields by their names here.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any, Literal
 Norm = Literal["rms", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 Position = Literal["rotary", "learned"]
+SAVED = "teachkit.json"  # in a folder of teachkit.saved, where another has its config.json
+_BIASES = ("qkv_bias", "o_bias", "mlp_bias")
 
 
 class ConfigError(ValueError):
@@ -125,16 +130,30 @@ class ModelConfig:
     def from_folder(cls, folder: str | Path) -> ModelConfig:
         """Read ``config.json`` in ``folder``, or ``folder`` itself if it is a file.
 
+        A folder that :func:`teachkit.saved.save` wrote has a ``teachkit.json`` instead, and that is read.
         Raises  FileNotFoundError, ConfigError
         """
-        path = Path(folder) if Path(folder).is_file() else Path(folder) / "config.json"
+        path = Path(folder)
+        if not path.is_file():
+            path = path / SAVED if (path / SAVED).exists() else path / "config.json"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not JSON ({error})") from error
         if not isinstance(raw, dict):
             raise ConfigError(f"{path}: expected a JSON object, got {type(raw).__name__}")
-        return cls.from_hugging_face(raw)
+        return cls.from_saved(raw) if path.name == SAVED else cls.from_hugging_face(raw)
+
+    @classmethod
+    def from_saved(cls, description: dict[str, Any]) -> ModelConfig:
+        """From the description of a saved model: the fields of this class stand under "config"."""
+        try:
+            fields: dict[str, Any] = {**description["config"]}
+            scaling = fields.pop("rope_scaling", None)
+            fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+            return cls(**fields, rope_scaling=None if scaling is None else RopeScaling(**scaling))
+        except (KeyError, TypeError) as error:  # a field too many or too few, one of another type
+            raise ConfigError(f"config: expected the fields of a ModelConfig in {SAVED} ({error})") from error
 
     @classmethod
     def from_hugging_face(cls, raw: dict[str, Any]) -> ModelConfig:
@@ -192,13 +211,9 @@ def _rope(raw: dict[str, Any]) -> dict[str, Any]:
     scaling = RopeScaling(kind=kind, factor=float(rope["factor"]))
     if kind == "llama3":
         try:
-            scaling = RopeScaling(
-                kind="llama3",
-                factor=float(rope["factor"]),
-                low_freq_factor=float(rope["low_freq_factor"]),
-                high_freq_factor=float(rope["high_freq_factor"]),
-                original_context=int(rope["original_max_position_embeddings"]),
-            )
+            low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+            context = int(rope["original_max_position_embeddings"])
+            scaling = RopeScaling("llama3", scaling.factor, low, high, context)
         except KeyError as key:
             raise ConfigError(f"rope {key.args[0]}: expected with rope_type 'llama3', not found") from None
     return {"rope_theta": float(theta), "rope_scaling": scaling}
@@ -254,8 +269,7 @@ def _qwen2(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _qwen3(raw: dict[str, Any]) -> dict[str, Any]:
     window = _windows(raw, on=bool(raw.get("use_sliding_window", False)))
-    default_head_dim = {"head_dim": raw.get("head_dim") or 128}
-    return _llama_like(raw) | default_head_dim | {"windows": window, "qk_norm": True}
+    return _llama_like(raw) | {"head_dim": raw.get("head_dim") or 128, "windows": window, "qk_norm": True}
 
 
 def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
@@ -274,9 +288,7 @@ def _gpt2(raw: dict[str, Any]) -> dict[str, Any]:
         "activation": _choose(raw, "activation_function", "gelu_new", activations),
         "gated_mlp": False,
         "position": "learned",
-        "qkv_bias": True,
-        "o_bias": True,
-        "mlp_bias": True,
+        **dict.fromkeys(_BIASES, True),
         "tied": bool(raw.get("tie_word_embeddings", True)),
         **_tokens(raw),
     }
@@ -287,28 +299,22 @@ def _falcon(raw: dict[str, Any]) -> dict[str, Any]:
     _reject(raw, alibi=False)
     new, n_heads = bool(raw.get("new_decoder_architecture", False)), _required(raw, "num_attention_heads")
     grouped = raw.get("num_kv_heads") or n_heads
-    n_kv_heads = grouped if new else 1 if raw.get("multi_query", True) else n_heads
-    parallel = new or bool(raw.get("parallel_attn", True))
-    norms = raw.get("num_ln_in_parallel_attn") or 2 if new else 1
-    bias = bool(raw.get("bias", False))
     d_model = _required(raw, "hidden_size")
     return {
         "vocab_size": _required(raw, "vocab_size"),
         "d_model": d_model,
         "n_layers": _required(raw, "num_hidden_layers"),
         "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
+        "n_kv_heads": grouped if new else 1 if raw.get("multi_query", True) else n_heads,
         "d_ff": raw.get("ffn_hidden_size") or 4 * d_model,
         "context": raw.get("max_position_embeddings", 2048),
         "norm": "layer",
         "norm_eps": raw.get("layer_norm_epsilon", 1e-5),
         "activation": _choose(raw, "activation", "gelu", {"gelu": "gelu"}),
         "gated_mlp": False,
-        "qkv_bias": bias,
-        "o_bias": bias,
-        "mlp_bias": bias,
-        "parallel_residual": parallel,
-        "parallel_norms": norms,
+        **dict.fromkeys(_BIASES, bool(raw.get("bias", False))),
+        "parallel_residual": new or bool(raw.get("parallel_attn", True)),
+        "parallel_norms": raw.get("num_ln_in_parallel_attn") or 2 if new else 1,
         "tied": bool(raw.get("tie_word_embeddings", True)),
         **_rope(raw),
         **_tokens(raw),

@@ -18,6 +18,7 @@ from teachkit.tokenizer import Tokenizer
 
 __all__ = ["Source", "WeightsError", "find", "load", "read", "sources_of"]
 
+CHECKPOINTS = Path(str(resources.files("teachkit") / "checkpoints"))
 # Not "*.safetensors": some repositories hold the weights a second time, under another name.
 _HUB_FILES = [
     "config.json",
@@ -48,8 +49,9 @@ def load(
 ) -> Decoder:
     """A model with its weights, ready to run.
 
-    name    "bundled" (in the package, offline), a folder, or "org/name" on the Hugging Face hub; a folder
-            that :func:`teachkit.saved.save` wrote gives back the model that was saved, quantized as it was
+    name    "bundled" or another checkpoint of the package (offline), a folder, or "org/name" on the Hugging
+            Face hub; a folder that :func:`teachkit.saved.save` wrote gives back the model that was saved,
+            quantized as it was
     dtype   of the weights in memory, whatever the file stores: float32 if not given. Of a saved model, of
             the activations and of what is not quantized: if not given, as it was
     Raises  FileNotFoundError: no such folder, or a file that it should hold is missing
@@ -72,9 +74,12 @@ def load(
 
 
 def find(name: str | Path) -> Path:
-    """The folder of a checkpoint; a hub name is downloaded, or found in the offline cache."""
-    if str(name) == "bundled":
-        return Path(str(resources.files("teachkit") / "checkpoints" / "bundled"))
+    """The folder of a checkpoint; a hub name is downloaded, or found in the offline cache.
+
+    A name in the package comes before a folder of that name: the same call means the same everywhere.
+    """
+    if str(name) in _packaged():
+        return CHECKPOINTS / name
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").exists() and not saved.is_saved(folder):
@@ -84,6 +89,11 @@ def find(name: str | Path) -> Path:
     if len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(f"{name}: expected 'bundled', a folder, or 'org/name' on the hub; found none")
     return _from_hub(str(name))
+
+
+def _packaged() -> set[str]:
+    """Names of the checkpoints in the package."""
+    return {folder.name for folder in CHECKPOINTS.iterdir() if (folder / "config.json").exists()}
 
 
 def _from_hub(name: str) -> Path:
