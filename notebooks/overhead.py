@@ -1,0 +1,1181 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   teachkit:
+#     stem: overhead
+#     modules: [kernels, compiled]
+#     objectives:
+#       - Count the operations of a decode step, profile them, and say how much the profiler itself adds
+#       - Measure the price of starting an operation, and tell from a model's width whether that price or its bytes decide
+#       - Fuse operations by hand, test that the results stay equal, and measure what each fusion gives back
+#       - Compile the decode step, count what remains of its operations, and compare tokens per second in one run
+#       - Name four cases in which compiling loses, each with a measurement
+#       - Bound from the price of a launch what CUDA graphs can give for a published shape and device
+#     minutes: 60
+#     lab: null
+# ---
+
+# %% [markdown]
+# # Overhead: where the rest of the time goes
+#
+# One A100 writes 25.5 tokens a second with Llama 2 7B in plain PyTorch ([Team PyTorch 2023](https://pytorch.org/blog/accelerating-generative-ai-2/)). A rewritten program gets
+# 104.9 from the same weights on the same card ([README](https://github.com/pytorch-labs/gpt-fast/blob/0f925b5d4ce457b89a7ca6c9ce50f42bf2576945/README.md)). It computes the same numbers and reads the same bytes. **What did the
+# first program do for three quarters of its time?**
+#
+# Write down a guess. In section 6 you compute how long each of its operations must have taken.
+#
+# **Afterwards you can**
+#
+# - count the operations of a decode step, profile them, and say how much the profiler itself adds;
+# - measure the price of starting an operation, and tell from a model's width whether that price or its bytes decide;
+# - fuse operations by hand, test that the results stay equal, and measure what each fusion gives back;
+# - compile the decode step, count what remains of its operations, and compare tokens per second in one run;
+# - name four cases in which compiling loses, each with a measurement;
+# - bound from the price of a launch what CUDA graphs can give for a published shape and device.
+#
+# **You need** the lessons on the model, on the KV cache, on the roofline (bound, residual) and on the cost model. Compiling needs a C++ compiler, such as `g++`. No
+# GPU, and no network once `teachkit` is installed. Allow an hour, and half as much for the exercises.
+
+# %% tags=["setup", "hide-input"]
+# Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
+# of this lesson carries; a copy without an address says what to do. If teachkit is there, nothing happens.
+import importlib.util
+import subprocess
+import sys
+
+ADDRESS = ""
+if importlib.util.find_spec("teachkit") is None:
+    if not ADDRESS:
+        raise ModuleNotFoundError(
+            "teachkit is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+        )
+    # No --upgrade and no pins: a torch that teachkit can work with stays as it is.
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True
+    )
+
+# %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
+import copy
+import itertools
+import logging
+import os
+import time
+import types
+from collections import Counter
+from dataclasses import replace
+
+os.environ["KINETO_LOG_LEVEL"] = (
+    "6"  # the profiler's own messages; it reads this when it is loaded
+)
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+from torch._dynamo.utils import counters
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import teachkit as tk
+from teachkit import bench, cost, figures, hardware, kernels, layers, roofline, shapes
+
+torch.set_grad_enabled(False)  # nothing is trained here
+torch._logging.set_logs(dynamo=logging.ERROR)  # section 5 provokes a warning on purpose
+started = time.perf_counter()
+about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
+
+# %% [markdown]
+# ## 1. One step, operation by operation
+#
+# The bundled model has read 128 tokens and writes the next one. The roofline gives the least time for that: the step's bytes over the rate at which this machine
+# reads. The model is small enough that caches may hold it, so that rate is measured on as many bytes as it has.
+
+
+# %%
+model = tk.load("bundled")
+config = model.config
+PAST = 128
+FP32 = {"weight_bits": 32, "act_bits": 32, "kv_bits": 32}
+
+
+def filled_cache(model, batch=1):
+    """A cache that holds PAST tokens of made-up keys and values: time does not depend on them"""
+    cache = tk.cache.ContiguousCache(model.config, batch, PAST + 1)
+    cache.plan([PAST] * batch)
+    generator = torch.Generator().manual_seed(0)
+    for stored in (cache.k, cache.v):
+        stored.normal_(generator=generator)
+    return cache
+
+
+def step_of(model, batch=1, run=None):
+    """A step of decode, as a function that leaves the cache as it was"""
+    cache, tokens = filled_cache(model, batch), torch.full((batch, 1), 7)
+    run = run or model
+
+    def step():
+        logits = run(tokens, cache=cache)
+        for row in range(batch):
+            cache.truncate(row, PAST)
+        return logits
+
+    return step
+
+
+def median_s(calls, repeats=30):
+    """Median seconds of each call, in turn, A B A B: a slow spell of the machine falls on all"""
+    timings = tk.measure.time_calls(calls, warmup=3, repeats=repeats)
+    return {name: timing.median_s for name, timing in timings.items()}
+
+
+eager = step_of(model)
+work = cost.decode_step(config, 1, PAST, **FP32)
+rate = bench.read_bandwidth(model.weight_bytes()).value  # bytes per second
+bound_s = work.bytes / rate
+eager_s = median_s({"step": eager}, repeats=60)["step"]
+print(f"bytes of a step {work.bytes:,.0f}")
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+Markdown(f"""
+Read at {rate / 1e9:.0f} GB/s, these bytes take {bound_s * 1e3:.2f} ms. The step takes **{eager_s * 1e3:.2f} ms**, {eager_s / bound_s:.1f} times as long.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ### Count
+#
+# **Predict.** The model has 6 layers. How many operations does PyTorch run for one token: 50, 300 or 1,000? How many of them touch a weight?
+#
+# Every operation passes PyTorch's dispatcher, and a *dispatch mode* sees it there. *Views*, such as a transpose, compute nothing and are left out.
+
+
+# %%
+class Operations(TorchDispatchMode):
+    """Counts operations by name and by part, and those that read a weight of the model"""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weights = {p.data_ptr() for p in model.parameters()}
+        self.names, self.parts, self.on_weights = Counter(), Counter(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not func.is_view:
+            read = {a.data_ptr() for a in args if isinstance(a, torch.Tensor)}
+            self.names[func.overloadpacket.__name__] += 1
+            self.parts[Part.now] += 1
+            self.on_weights += bool(read & self.weights)
+        return func(*args, **(kwargs or {}))
+
+
+class Part:
+    """`with Part("norms"):` gives what runs within a name, and adds up its time"""
+
+    now, spent_s = "around", Counter()
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        Part.now, self.start = self.name, time.perf_counter()
+
+    def __exit__(self, *error):
+        Part.spent_s[self.name] += time.perf_counter() - self.start
+        Part.now = "around"
+
+
+with Operations(model) as seen:
+    eager()
+operations = seen.names.total()
+assert operations == bench.count_operations(eager)
+print(f"operations               {operations}")
+print(f"  with a weight          {seen.on_weights}")
+print(f"  matrix products        {seen.names['mm']}")
+print("most frequent           ", ", ".join(f"{n} {k}" for k, n in seen.names.most_common(5)))
+
+# %% [markdown]
+# **Explain.** Seven matrices in each of 6 layers and the head make 43 products (`mm`); the other weights are 13 norms and a row of the embedding. All other operations move around a few hundred numbers of
+# one token: scale, square, rotate, copy into the cache, add.
+#
+# ### Time
+#
+# PyTorch's profiler writes down when each operation starts and ends. `self` is its own time, without the operations that it calls.
+#
+# **Predict.** What share of the step do the 43 products take? And how much slower does a step become because it is being profiled?
+
+# %%
+CPU = [ProfilerActivity.CPU]
+
+
+def profiled(step):
+    """The profiler's record of one step, after one that is not recorded"""
+    step()
+    with profile(activities=CPU) as record:
+        step()
+    return record
+
+
+def under_profiler():
+    with profile(activities=CPU):
+        start = time.perf_counter()
+        eager()
+        return time.perf_counter() - start
+
+
+record = profiled(eager)
+watched_s = sorted(under_profiler() for _ in range(15))[7]
+plain_s = median_s({"step": eager})["step"]
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+events = sorted(record.key_averages(), key=lambda e: -e.self_cpu_time_total)
+n_events = sum(e.count for e in events)
+rows = "\n".join(
+    f"| `{e.key}` | {e.count} | {e.self_cpu_time_total / e.count:.1f} | {e.self_cpu_time_total / 1e3:.2f} |"
+    for e in events[:10]
+)
+slower = watched_s / plain_s - 1
+Markdown(f"""
+| operation | times | µs each | ms, self |
+| --- | ---: | ---: | ---: |
+{rows}
+
+The profiler recorded {n_events:,} events for {operations} operations: views, allocations and calls within calls count there, too. The control: under the profiler the step
+takes {watched_s * 1e3:.2f} ms, without it {plain_s * 1e3:.2f}, {slower:+.0%}. The table says what to look at; how long a step takes, a clock around the whole step says.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# A name such as `mul` does not say what the multiplication is for. So we write the step out, with a stopwatch around each part. It must give the model's logits. `cache.plan` says where the
+# new token stands, as in the lesson on the KV cache.
+
+
+# %%
+def separate(block):
+    """A block's products as functions: x -> q, k, v and x -> gate, up"""
+    a, mlp = block.attention, block.mlp
+    return (
+        lambda x: [F.linear(x, m.weight) for m in (a.q, a.k, a.v)],
+        lambda x: [F.linear(x, m.weight) for m in (mlp.gate, mlp.up)],
+    )
+
+
+def block_by_hand(block, products, x, rope, keys, values, at):
+    """One block for one token, which stands at position `at`"""
+    qkv, gate_up = products
+    with Part("norms"):
+        h = block.attention_norm(x)
+    with Part("products"):
+        projected = qkv(h)
+    with Part("rotary"):
+        q, k, v = (t.view(1, 1, -1, config.head_dim).transpose(1, 2) for t in projected)
+        q, k = layers.apply_rope(q, *rope), layers.apply_rope(k, *rope)
+    with Part("cache writes"):
+        keys[:, :, at : at + 1], values[:, :, at : at + 1] = k, v
+    with Part("attention"):
+        seen = keys[:, :, : at + 1], values[:, :, : at + 1]
+        out = tk.attention.scaled_dot_product_attention(q, *seen, causal=True)
+    with Part("products"):
+        out = F.linear(out.transpose(1, 2).flatten(2), block.attention.o.weight)
+    with Part("activation, residual"):
+        x = x + out
+    with Part("norms"):
+        h = block.mlp_norm(x)
+    with Part("products"):
+        gate, up = gate_up(h)
+    with Part("activation, residual"):
+        h = F.silu(gate) * up
+    with Part("products"):
+        out = F.linear(h, block.mlp.down.weight)
+    with Part("activation, residual"):
+        return x + out
+
+
+# %%
+frequencies = layers.rope_frequencies(config.head_dim, config.rope_theta)
+
+
+def by_hand(products):
+    """A step like the model's, without the checks of its input; products of each block as given"""
+
+    def run(tokens, *, cache):
+        with Part("around"):
+            at = int(cache.lengths[0])
+            positions = cache.plan([1]).positions
+            x = model.embedding(tokens)
+            rope = layers.rope_angles(positions, frequencies, x.dtype)
+        for i, block in enumerate(model.blocks):
+            x = block_by_hand(block, products[i], x, rope, cache.k[i], cache.v[i], at)
+        with Part("norms"):
+            x = model.norm(x)
+        with Part("products"):
+            return F.linear(x, model.embedding.weight)
+
+    return step_of(model, run=run)
+
+
+hand = by_hand([separate(block) for block in model.blocks])
+torch.testing.assert_close(hand(), eager(), rtol=1e-4, atol=1e-4)
+with Operations(model) as counted:
+    hand()
+print("operations by hand", counted.parts.total())
+for name, n in counted.parts.most_common():
+    print(f"{n:5}  {name}")
+
+# %%
+Part.spent_s.clear()
+N_STEPS = 60
+for _ in range(N_STEPS):
+    hand()
+part_ms = {name: s / N_STEPS * 1e3 for name, s in Part.spent_s.most_common()}
+
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+def draw_parts():
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 2.8))
+    names = list(part_ms)[::-1]
+    bars = ax.barh(names, [part_ms[n] for n in names])
+    labels = [f"{counted.parts[n]} operations" for n in names]
+    ax.bar_label(bars, labels=labels, padding=3, fontsize="small")
+    ax.set(xlabel="ms of a step", xlim=(0, 1.3 * max(part_ms.values())))
+    return fig
+
+
+hand_ms = sum(part_ms.values())
+first = next(iter(part_ms))
+product_share = part_ms["products"] / hand_ms
+product_gap = part_ms["products"] / (bound_s * 1e3)
+display(
+    figures.static(
+        draw_parts,
+        alt="Milliseconds of one decode step by part: "
+        + ", ".join(f"{name} {ms:.2f}" for name, ms in part_ms.items()),
+    )
+)
+Markdown(f"""
+**Explain.** Most time goes to the {first}. The products, which read nearly all bytes, take {product_share:.0%} of the {hand_ms:.2f} ms, {product_gap:.1f} times the bound on the whole step. So there are two questions: why products take longer than their bytes (section 4),
+and what {1 - product_share:.0%} of the time is spent on, where there is next to nothing to read or to compute (sections 2 and 3).
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ## 2. What an operation costs
+#
+# **Predict.** `torch.add` adds two tensors of $n$ numbers into a third. From $n = 1$ to $n = 1{,}000$, by what factor does its time grow?
+
+# %%
+ADD_SIZES = [10**e for e in range(7)]
+
+
+def fastest_s(call, n=100):
+    """Seconds of one call, the best of some runs of n"""
+    timing = tk.measure.time_call(lambda: [call() for _ in range(n)], repeats=12, budget_s=0.4)
+    return min(timing.times_s) / n
+
+
+def add(n):
+    a, out = torch.ones(n), torch.empty(n)
+    return lambda: torch.add(a, a, out=out)
+
+
+add_s = {n: fastest_s(add(n), 200 if n < 10**5 else 10) for n in ADD_SIZES}
+start_s = min(add_s.values())  # next to no numbers: the price of starting
+
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+def draw_add():
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 3.2))
+    ax.loglog(ADD_SIZES, [add_s[n] * 1e6 for n in ADD_SIZES], marker="o")
+    ax.axhline(start_s * 1e6, linestyle="--", color=figures.colours()["second"])
+    ax.set(xlabel="numbers added", ylabel="µs")
+    return fig
+
+
+twice = next((n for n in ADD_SIZES if add_s[n] > 2 * start_s), ADD_SIZES[-1])
+display(
+    figures.static(
+        draw_add,
+        alt=f"Time of an addition over its size, both logarithmic: {add_s[1] * 1e6:.1f} µs for one number, "
+        f"{add_s[1000] * 1e6:.1f} µs for 1,000, {add_s[10**6] * 1e6:.0f} µs for a million.",
+    )
+)
+Markdown(f"""
+1,000 numbers take {add_s[1000] / add_s[1]:.1f} times as long as one. The flat part, {start_s * 1e6:.2f} µs, is *overhead*: finding the kernel for this dtype and device, checking shapes, calling from Python. Of the sizes tried, {twice:,} is the
+first that takes more than twice as long. The residual stream of our model has {config.d_model} numbers.
+
+{operations} operations at this price are {operations * start_s * 1e3:.2f} ms.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# An addition is about the cheapest operation there is. A price list, each on a few dozen numbers, with the same work as a part of `teachkit` where there is one:
+
+# %%
+narrow = tk.Decoder(replace(config, d_model=32, head_dim=8, d_ff=88)).eval()
+small, q = torch.ones(1, 1, 32), torch.ones(1, 4, 1, 8)
+kv = torch.ones(1, 2, 16, 8)
+linear, norm = narrow.blocks[0].attention.q, narrow.norm
+attend = tk.attention.scaled_dot_product_attention
+price_s = {
+    "a view": fastest_s(lambda: small.view(1, 1, 4, 8)),
+    "addition": fastest_s(lambda: small + small),
+    "softmax": fastest_s(lambda: small.softmax(-1)),
+    "F.linear": fastest_s(lambda: F.linear(small, linear.weight)),
+    "the same, teachkit's layer": fastest_s(lambda: linear(small)),
+    "F.rms_norm": fastest_s(lambda: F.rms_norm(small, (32,))),
+    "the same, teachkit's layer ": fastest_s(lambda: norm(small)),
+    "scores and mix: two products": fastest_s(lambda: (q @ q.transpose(2, 3)) @ q),
+    "attention, teachkit's function": fastest_s(lambda: attend(q, kv, kv, causal=True)),
+}
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(f"| {name.strip()} | {s * 1e6:.1f} |" for name, s in price_s.items())
+Markdown(f"""
+| on a few dozen numbers | µs |
+| --- | ---: |
+{rows}
+
+Between a function and the same work as a layer lies Python: a module's call, the choice of a kernel, checks that say what is wrong with a shape.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# Now the whole step. Decoders of six widths, all with the layers and heads of the bundled one, with random weights: the same code and equally many operations, from hardly any bytes to many.
+#
+# **Predict.** The widest reads more than 300 times the bytes of the narrowest. How many times as long does its step take?
+
+# %%
+WIDTHS = (32, 64, 128, 256, 512, 1024)
+decoders = {32: narrow}
+for width in WIDTHS[1:]:
+    wider = replace(config, d_model=width, head_dim=width // 4, d_ff=width * 11 // 4)
+    decoders[width] = tk.Decoder(wider).eval()
+assert decoders[256].config == config
+
+n_bytes = {w: cost.decode_step(d.config, 1, PAST, **FP32).bytes for w, d in decoders.items()}
+counts = {bench.count_operations(step_of(d)) for d in decoders.values()}
+print("operations of a step", counts)
+print("bytes, widest / narrowest", round(n_bytes[1024] / n_bytes[32]))
+
+width_s = median_s({w: step_of(d) for w, d in decoders.items()}, repeats=12)
+far_rate = bench.read_bandwidth(bench.READ_BYTES).value  # beyond the caches
+floor_s = width_s[32]
+del decoders[512], decoders[1024]
+
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+def predicted_s(w):
+    """The narrow decoder's step, and the bytes that this one has more"""
+    return floor_s + (n_bytes[w] - n_bytes[32]) / far_rate
+
+
+def draw_widths():
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 3.4))
+    mb = [n_bytes[w] / 1e6 for w in WIDTHS]
+    ax.loglog(mb, [width_s[w] * 1e3 for w in WIDTHS], marker="o", label="measured")
+    ax.loglog(mb, [predicted_s(w) * 1e3 for w in WIDTHS], "--", label="narrow step + bytes")
+    ax.loglog(mb, [m * 1e9 / far_rate for m in mb], ":", label="bytes alone (bound)")
+    ax.set(xlabel="MB read by a step", ylabel="ms")
+    ax.legend()
+    return fig
+
+
+rows = "\n".join(
+    f"| {w:,} | {n_bytes[w] / 1e6:.1f} | {n_bytes[w] / far_rate * 1e3:.2f} | {predicted_s(w) * 1e3:.2f} | {width_s[w] * 1e3:.2f} "
+    f"| {min(1, floor_s / width_s[w]):.0%} |"
+    for w in WIDTHS
+)
+grown = width_s[1024] / width_s[32]
+display(
+    figures.static(
+        draw_widths,
+        alt="Time of a decode step over the bytes it reads, both logarithmic: flat for narrow models, in "
+        f"proportion to the bytes for wide ones. {width_s[32] * 1e3:.1f} ms at {n_bytes[32] / 1e6:.1f} MB, {width_s[1024] * 1e3:.0f} ms at {n_bytes[1024] / 1e6:.0f} MB.",
+    )
+)
+Markdown(f"""
+| width | MB | bound, ms | narrow step + bytes, ms | measured, ms | overhead, at most |
+| ---: | ---: | ---: | ---: | ---: | ---: |
+{rows}
+
+**Explain.** The narrow decoder's step is all overhead: {floor_s * 1e3:.2f} ms, **{floor_s / operations * 1e6:.1f} µs for each operation**, {floor_s / operations / start_s:.1f} times an addition's price. It comes with views, modules and checks, and the price list shows what these add.
+From the narrowest to the widest, bytes grow {n_bytes[1024] / n_bytes[32]:.0f}-fold and time {grown:.0f}-fold. To a model of width {config.d_model} overhead matters; at {WIDTHS[-1]:,} it is {floor_s / width_s[1024]:.0%} of the step, and no fusion of small operations can give back more than that.
+Where even the widest lies above the dashed line, its products read more slowly than this machine can.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ## 3. Fuse by hand
+#
+# A *fused* operation does the work of several: one start, and what lay between is not written and read again. Begin with the norm.
+#
+# **Predict.** PyTorch has `F.rms_norm`. Written by hand, RMSNorm is 6 operations. How many does `F.rms_norm` start on a CPU?
+
+
+# %%
+def norm_by_hand(x, weight, eps=config.norm_eps):
+    mean_of_squares = x.pow(2).mean(-1, keepdim=True)
+    return x * torch.rsqrt(mean_of_squares + eps) * weight
+
+
+x = torch.randn(1, 1, config.d_model, generator=torch.Generator().manual_seed(1))
+gain = model.norm.weight
+norms = {
+    "by hand": lambda: norm_by_hand(x, gain),
+    "F.rms_norm": lambda: F.rms_norm(x, x.shape[-1:], gain, config.norm_eps),
+    "teachkit's layer": lambda: model.norm(x),
+}
+for name, call in norms.items():
+    torch.testing.assert_close(call(), norms["by hand"]())
+    print(f"{name:17} {bench.count_operations(call)} operations")
+norm_s = {name: fastest_s(call) for name, call in norms.items()}
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+listed = ", ".join(f"{name} {s * 1e6:.1f}" for name, s in norm_s.items())
+Markdown(f"""
+**Explain.** The name is one, the kernels are as many as before: on a CPU this PyTorch spells `F.rms_norm` out as the same square, mean, root and products. In µs: {listed}. On CUDA it has a kernel of its own. Whether an operation is fused on a device, a profile says, not its name.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ### Products with the same input
+#
+# $q$, $k$ and $v$ come from one vector, and so do gate and up. Put their matrices on top of each other, once, when the model is loaded: then one product does for three, or two.
+#
+# **Predict.** The bytes are the same. Does one product take as long as the three, or less?
+
+
+# %%
+def stacked(block):
+    """As separate(), with two matrices in the place of five"""
+    a, mlp = block.attention, block.mlp
+    qkv = torch.cat([m.weight for m in (a.q, a.k, a.v)])
+    gate_up = torch.cat([m.weight for m in (mlp.gate, mlp.up)])
+    sizes = [len(m.weight) for m in (a.q, a.k, a.v)]
+    return (
+        lambda x: F.linear(x, qkv).split(sizes, -1),
+        lambda x: F.linear(x, gate_up).chunk(2, -1),
+    )
+
+
+apart, together = ([make(b) for b in model.blocks] for make in (separate, stacked))
+for old, new in zip(apart, together, strict=True):
+    for a, b in zip(old, new, strict=True):
+        torch.testing.assert_close(b(x), a(x))
+hand, fused = by_hand(apart), by_hand(together)
+torch.testing.assert_close(fused(), eager(), rtol=1e-4, atol=1e-4)
+n_hand, n_fused = (bench.count_operations(step) for step in (hand, fused))
+print(f"operations of a step by hand: {n_hand} with five matrices, {n_fused} with two")
+
+
+def through_all(products, which):
+    """q, k, v (0) or gate and up (1) of all blocks"""
+    return lambda: [pair[which](x) for pair in products]
+
+
+product_s = median_s(
+    {
+        (which, n): through_all(p, which)
+        for which in (0, 1)
+        for n, p in ((5, apart), (2, together))
+    }
+)
+fusing_s = median_s({"five": hand, "two": fused}, repeats=60)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(
+    f"| {name} | {product_s[which, 5] * 1e3:.2f} | {product_s[which, 2] * 1e3:.2f} |"
+    for which, name in ((0, "q, k and v, all blocks"), (1, "gate and up, all blocks"))
+)
+saved = fusing_s["five"] - fusing_s["two"]
+fewer = n_hand - n_fused
+per_one = saved / fewer
+told = (
+    f"{per_one * 1e6:.0f} µs for each operation that is gone, {per_one / start_s:.0f} times the price of starting one: a larger matrix also lets the product read at a better rate."
+    if per_one > 2 * start_s
+    else "no more than the price of starting them."
+)
+Markdown(f"""
+| ms | separate | stacked |
+| --- | ---: | ---: |
+{rows}
+| whole step by hand | {fusing_s["five"] * 1e3:.2f} | {fusing_s["two"] * 1e3:.2f} |
+
+**Explain.** {fewer} operations fewer, of {n_hand}, save {saved / fusing_s["five"]:.0%} of the step: {told} Every byte is still read, and the other {n_fused} operations are still started, most of them elementwise. To fuse those by hand
+one would have to write a kernel for each group. A compiler does that.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ## 4. Have it compiled
+#
+# `torch.compile(f)` runs the Python of `f` once with placeholders in place of tensors (TorchDynamo), and gets the list of its operations, a *graph*. Then it groups operations that can share a loop, writes each group as
+# C++, or as Triton on a GPU (TorchInductor), and has that compiled ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Around the result stand *guards*, checks that the next call is of the kind that was compiled.
+#
+# ### A product with one row
+#
+# Begin with the products. With one row, $W x$ is for every row of $W$ the sum of its numbers times those of $x$: an elementwise product and a sum. Written so in PyTorch, it is two operations with all of $W * x$ in between.
+#
+# **Predict.** Order by time: the library's product; `(W * x).sum(-1)` as it stands; the same line compiled.
+
+# %%
+generator = torch.Generator().manual_seed(2)
+W = torch.randn(49152, 576, generator=generator)  # the head of SmolLM2-135M; larger than caches
+row = torch.randn(1, 576, generator=generator)
+
+
+def sum_of_products(x, W):
+    return (W * x).sum(-1)[None]
+
+
+compiled_sum = torch.compile(sum_of_products)
+own_kernel = torch.compile(kernels.product)
+ways = {
+    "library product": lambda: F.linear(row, W),
+    "W * x, then a sum": lambda: sum_of_products(row, W),
+    "the same line, compiled": lambda: compiled_sum(row, W),
+    "kernels.product, compiled": lambda: own_kernel(row, W),
+}
+exact = row.double() @ W.double().T
+for name, way in ways.items():
+    error = ((way() - exact).norm() / exact.norm()).item()
+    print(f"{name:26} right: {error < 1e-6}")
+ways["W read, nothing else"] = lambda: W.amax(1)
+one_row_s = median_s(ways, repeats=8)
+one_row_bound_s = W.nbytes / far_rate
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(
+    f"| {name} | {s * 1e3:.1f} | {W.nbytes / s / 1e9:.1f} |" for name, s in one_row_s.items()
+)
+lib, own = one_row_s["library product"], one_row_s["kernels.product, compiled"]
+unfused = one_row_s["W * x, then a sum"]
+reads_better = (
+    f"reads W {lib / own:.1f} times as fast as the library's product"
+    if lib > 1.05 * own
+    else "is in this run no faster than the library's product"
+)
+Markdown(f"""
+| W: {W.nbytes / 1e6:.0f} MB | ms | W's bytes, GB/s |
+| --- | ---: | ---: |
+{rows}
+
+**Explain.** Unfused, the line writes a matrix as large as W and reads it again: {unfused / own:.0f} times as long as compiled. Compiled, it is one loop that reads each row of W once, keeps the running sum in registers and writes one number; it {reads_better}, which is
+written for many rows. Such a product holds blocks of W for the rows to share, and with one row there is nothing to share. `kernels.product` writes the same sum once its caller is compiled, and takes the library's product otherwise: `kernels.choose` decides, in one place.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ### The whole step
+#
+# `tk.fast(model)` returns a decoder over the same weights, in which each block and the head is a compiled function for steps with one row. All blocks are the same code on other weights, so one block is compiled, for any length of the cache.
+#
+# **Predict.** How long does compiling take, and how many tokens per second does it give back?
+
+# %%
+before = Counter(counters["inductor"])
+start = time.perf_counter()
+quick = tk.fast(model)
+compile_s = time.perf_counter() - start
+looked_up = Counter(counters["inductor"]) - before
+n_found, n_made = looked_up["fxgraph_cache_hit"], looked_up["fxgraph_cache_miss"]
+
+for name, m in (("eager", model), ("fast", quick)):
+    print(f"{name:6}", Counter(use.kernel for use in m.kernels()))
+pairs = zip(model.parameters(), quick.parameters(), strict=True)
+print("weights shared", all(a.data_ptr() == b.data_ptr() for a, b in pairs))
+
+fast_step = step_of(quick)
+torch.testing.assert_close(fast_step(), eager(), rtol=1e-3, atol=1e-3)
+prompt = model.tokenizer.encode("def read_lines(path):\n    with open(path")
+texts = {name: tk.generate(m, prompt, 40) for name, m in (("eager", model), ("fast", quick))}
+print("same tokens   ", texts["eager"].tokens == texts["fast"].tokens)
+
+# %%
+fast_record = profiled(fast_step)
+calls = sum(e.name.startswith("Torch-Compiled Region") for e in fast_record.events())
+library_products = {
+    name: sum(e.name in ("aten::mm", "aten::bmm") for e in r.events())
+    for name, r in (("eager", record), ("fast", fast_record))
+}
+print("the library's products in a step ", library_products)
+print("calls of compiled functions      ", calls)
+
+
+def without_blocks(model):
+    """The same decoder, its embedding, last norm and head, and no block"""
+    bare = copy.copy(model)  # shares all but the list of its parts
+    bare._modules = {**model._modules, "blocks": torch.nn.ModuleList()}
+    return bare
+
+
+n_head = bench.count_operations(lambda: model.project(x))
+n_outside = bench.count_operations(step_of(without_blocks(model))) - n_head
+print("operations outside them          ", n_outside)
+
+# %%
+fast_s = median_s({"eager": eager, "by hand": fused, "fast": fast_step}, repeats=100)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+n_fast_events = len(fast_record.events())
+rows = "\n".join(
+    f"| {name} | {s * 1e3:.2f} | {1 / s:,.0f} | {fast_s['eager'] / s:.1f} |"
+    for name, s in fast_s.items()
+)
+cached = (
+    f"All {n_found} graphs had been compiled in an earlier run and were found on disk; compiled anew they take several times as long."
+    if n_found and not n_made
+    else f"{n_made} graphs were compiled anew, {n_found} found on disk, where PyTorch keeps them for the next run."
+)
+Markdown(f"""
+| step | ms | tokens/s | times eager |
+| --- | ---: | ---: | ---: |
+{rows}
+
+**Explain.** Same weights, same tokens, {fast_s["eager"] / fast_s["fast"]:.1f} times the speed. The profiler sees {n_fast_events:,} events in a step where it saw {n_events:,}. Of the {operations} operations, all but {n_outside} have become {calls} calls: one for each block, one for the head. What is left outside are the plan, checks, the embedding, the angles and the last norm.
+
+`tk.fast` took {compile_s:.1f} s. {cached}
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ## 5. Where it loses
+#
+# ### Too small a function
+#
+# **Predict.** RMSNorm by hand is 6 operations, each about as dear as an addition. Compiled it is one loop. Is it faster? And a single addition?
+
+
+# %%
+def twice(x):
+    return x + x
+
+
+compiled_norm, compiled_twice = torch.compile(norm_by_hand), torch.compile(twice)
+torch.testing.assert_close(compiled_norm(x, gain), norm_by_hand(x, gain))
+small_s = {
+    "x + x": (fastest_s(lambda: twice(x)), fastest_s(lambda: compiled_twice(x))),
+    "RMSNorm": (
+        fastest_s(lambda: norm_by_hand(x, gain)),
+        fastest_s(lambda: compiled_norm(x, gain)),
+    ),
+}
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(
+    f"| {name} | {plain * 1e6:.1f} | {made * 1e6:.1f} |"
+    for name, (plain, made) in small_s.items()
+)
+enter_s = small_s["x + x"][1]
+plain, made = small_s["RMSNorm"]
+gains = "loses" if made > plain else "gains"
+Markdown(f"""
+| {config.d_model} numbers | as it stands, µs | compiled, µs |
+| --- | ---: | ---: |
+{rows}
+
+**Explain.** Entering a compiled function costs about {enter_s * 1e6:.0f} µs, as much as {enter_s / start_s:.0f} operations: Python looks the function up, and its guards check what it is given. Compiling the norm alone {gains} {abs(plain - made) * 1e6:.1f} µs. So `tk.fast` makes one
+function of a whole block, and leaves out the guards on the model, which it knows will not change.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ### Shapes that change
+#
+# What was compiled for one shape may not fit another. Then a guard fails, and the function is compiled again. To count that we give `torch.compile` a compiler of our own. It only counts, and hands the graph back as it is.
+#
+# **Predict.** A function is called with 5, 6, 7, 8 and 9 keys, as in a cache that grows. How often is it compiled if shapes are taken as fixed? If they are taken as variable from the start? And as PyTorch does by default?
+
+
+# %%
+copies = itertools.count()
+
+
+def times_compiled(function, inputs, dynamic):
+    """How often torch.compile compiles the function for these calls, each a tuple of arguments"""
+    graphs = []
+
+    def count(graph, example):
+        graphs.append(graph)
+        return graph.forward
+
+    # PyTorch remembers variants and sizes by a function's code: each count takes a new copy.
+    code = function.__code__.replace(co_name=f"copy_{next(copies)}")
+    call = torch.compile(types.FunctionType(code, globals()), dynamic=dynamic, backend=count)
+    for args in inputs:
+        torch.testing.assert_close(call(*args), function(*args))
+    return len(graphs)
+
+
+def read_keys(q, keys):
+    return (q @ keys.T).softmax(-1)
+
+
+query = torch.ones(1, 8)
+growing = [(query, torch.ones(n, 8)) for n in range(5, 10)]
+for dynamic, name in ((False, "fixed"), (True, "variable"), (None, "default")):
+    print(f"{name:9} compiled {times_compiled(read_keys, growing, dynamic)} times")
+
+
+# %% [markdown]
+# **Explain.** By default the first shape is taken as fixed; when a size changes, the function is compiled once more with that size as a variable. Not everything can vary: a number that decides a branch, a dtype, the number of dimensions each make a new variant. After eight, PyTorch gives up and runs the function
+# as it was, with a line in a log ([torch.compile](https://docs.pytorch.org/docs/2.13/generated/torch.compile.html)): a server is then as slow as before, and no result says so. One can have it raise instead, as `tk.fast` does while it compiles:
+
+
+# %%
+def scaled(q, layer):
+    return q / layer if layer % 2 else q * layer  # a branch on a Python number
+
+
+def branches(n):
+    """How often scaled() is compiled for n layers, or that PyTorch refuses"""
+    try:
+        return times_compiled(scaled, [(query, layer) for layer in range(1, n + 1)], False)
+    except torch._dynamo.exc.FailOnRecompileLimitHit:
+        return "refused"
+
+
+with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    for n in (8, 9):
+        print(f"{n} layers: compiled {branches(n)}")
+
+# %% [markdown]
+# ### A call that is not repeated
+#
+# **Predict.** From how many tokens on has `tk.fast` paid for itself, on your machine?
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+gain_s = fast_s["eager"] - fast_s["fast"]
+made = "with everything found on disk" if n_found and not n_made else "compiled anew"
+pays = (
+    f"{compile_s / gain_s:,.0f} tokens must be written before it has paid for itself, about {compile_s / gain_s / 500:,.0f} answers of 500 tokens."
+    if gain_s > 0
+    else "in this run it gains nothing, so it never pays for itself."
+)
+Markdown(f"""
+In this run compiling took {compile_s:.1f} s ({made}) and saves {gain_s * 1e3:.2f} ms a token: {pays} A server earns that back; a script that asks one question does not. Nor does a test that loads a model, runs it once and goes.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ### Many rows
+#
+# With more rows a product has more to do, and an operation costs no more to start. The narrow decoder of section 2 runs the same operations with next to no arithmetic. Its time over the bundled model's is, at most, the share that starting operations has.
+#
+# **Predict.** With 128 sequences instead of one, what is left of that share?
+
+# %%
+BATCHES = (1, 8, 32, 128)
+batch_s = median_s(
+    {(B, n): step_of(m, B) for B in BATCHES for n, m in (("ours", model), ("narrow", narrow))},
+    repeats=6,
+)
+text = torch.randint(4096, (1, 256), generator=torch.Generator().manual_seed(3))
+prefills = {name: lambda m=m: m(text) for name, m in (("eager", model), ("fast", quick))}
+prefill_s = median_s(prefills, repeats=12)
+print("logits of a prefill equal", torch.equal(model(text), quick(text)))
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+rows = "\n".join(
+    f"| {B} | {batch_s[B, 'ours'] * 1e3:.1f} | {batch_s[B, 'narrow'] * 1e3:.1f} | {batch_s[B, 'narrow'] / batch_s[B, 'ours']:.0%} |"
+    for B in BATCHES
+)
+Markdown(f"""
+| sequences | ours, ms | narrow, ms | overhead, at most |
+| ---: | ---: | ---: | ---: |
+{rows}
+
+The narrow decoder's attention grows with the batch, too, and counts as overhead here; so the last column is an upper bound. Prefill is the same case: `tk.fast` leaves it to the library, whose products are made for many rows. {text.shape[1]} tokens take {prefill_s["eager"] * 1e3:.0f} ms in the eager model and {prefill_s["fast"] * 1e3:.0f} in the fast
+one, which runs the same code for it; what they differ by is the machine's doing. A sum of products over many rows would read every weight once for each row.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# ## 6. CUDA graphs
+#
+# On a GPU the same price is paid in another place. The CPU *launches* a kernel, which takes some microseconds, and goes on to the next launch while the GPU works. As long as kernels take longer than launches, launches are hidden; where they are shorter, the GPU waits. So the step takes the longer of the two:
+#
+# $$t \ge \max\left(\frac{\text{bytes}}{\text{bytes/s}},\ \text{operations} \cdot \text{launch}\right)$$
+#
+# A *CUDA graph* is a recording: run the step once in capture mode, in which launches are noted and not executed, and afterwards replay all of them with one call. It is paid for:
+#
+# - **Fixed addresses.** A replay reads and writes the memory of the recording. The next token is copied into the recorded input; what the recording computed in Python, such as the position of the new token, is as it was. So position and length must live in tensors, and each shape, such as a batch size, needs its own recording.
+# - **Fixed course.** No branch on a computed value, and nothing that waits for the GPU, such as `.item()`.
+# - **Memory and time.** A recording keeps its intermediate tensors, and each takes a moment to make.
+#
+# The kernels are the same as before: a graph removes gaps, it fuses nothing. Hence the two are combined, as in `torch.compile(mode="reduce-overhead")`.
+#
+# The cell below records a step of our model at one length where there is a GPU. It calls `hidden` and `project` instead of the model, since the model first looks at the token ids, and looking waits for the GPU.
+
+
+# %% tags=["nbval-ignore-output"]
+def record_step(model):
+    """A step on a GPU: as a function, as a replay of its recording, and the memory of its logits"""
+    cache, tokens = filled_gpu_cache(model), torch.full((1, 1), 7, device="cuda")
+    plan = cache.plan([1])
+
+    def run():
+        return model.project(model.norm(model.hidden(tokens, plan)))
+
+    side = torch.cuda.Stream()  # capture needs a stream of its own, and a warm one
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = run()
+    return run, graph.replay, logits
+
+
+def filled_gpu_cache(model):
+    """As filled_cache(), on the GPU"""
+    cache = tk.cache.ContiguousCache(model.config, 1, PAST + 1, device="cuda")
+    cache.plan([PAST])
+    filled = filled_cache(model)
+    cache.k.copy_(filled.k)
+    cache.v.copy_(filled.v)
+    return cache
+
+
+if torch.cuda.is_available():
+    run, replay, logits = record_step(tk.load("bundled", device="cuda"))
+    replay()
+    torch.testing.assert_close(logits, run())
+    gpu = tk.measure.time_calls({"eager": run, "graph": replay}, device="cuda", repeats=100)
+    for name, timing in gpu.items():
+        print(f"{name:6} {timing.median_s * 1e3:.3f} ms")
+    print(tk.measure.caption("cuda")[1:-1])
+else:
+    print("no GPU here: not measured")
+
+# %% [markdown]
+# Without a GPU there is still arithmetic. We count the operations of a step of Llama 2 7B: same code, 32 layers, all heads with their own keys, and widths that fit anywhere.
+#
+# **Predict.** Suppose that a launch takes 5 µs. Does an H100 wait for its memory or for launches? And an A100?
+
+# %%
+llama = shapes.shape("llama-2-7b").config
+tiny = replace(
+    config,
+    n_layers=llama.n_layers,
+    d_model=32,
+    head_dim=8,
+    d_ff=88,
+    n_kv_heads=4,
+    windows=llama.windows,
+)
+launches = bench.count_operations(step_of(tk.Decoder(tiny).eval()))
+print(f"operations of a step: {launches:,}")
+print("                bytes alone   launches alone, ms, at")
+print("                         ms    2 µs    5 µs   10 µs   20 µs   hidden up to")
+for name in ("a100-80gb", "h100"):
+    device = hardware.device(name)
+    least = roofline.time_bound(cost.decode_step(llama, 1, 100), device).seconds
+    times = " ".join(f"{launches * us / 1e3:7.1f}" for us in (2, 5, 10, 20))
+    print(f"{name:14} {least * 1e3:12.2f} {times} {least / launches * 1e6:11.1f} µs")
+
+# %% tags=["hide-input"]
+a100 = hardware.device("a100-80gb")
+a100_s = roofline.time_bound(cost.decode_step(llama, 1, 100), a100).seconds
+first_s, second_s = 1 / 25.5, 1 / 104.9  # the two programs of the opening
+Markdown(f"""
+**The answer.** The first program of the opening took {first_s * 1e3:.1f} ms for a token, {first_s / a100_s:.1f} times the bound; the second {second_s * 1e3:.1f} ms, {second_s / a100_s:.1f} times. Spread over as many operations as our code has, the first took {first_s / launches * 1e6:.0f} µs for each,
+where an A100 hides {a100_s / launches * 1e6:.1f}. It waited for the CPU. Its authors [saw that in a trace](https://pytorch.org/blog/accelerating-generative-ai-2/), and compiled the step, with graphs, over a cache of fixed shape. How many operations their program had we do not know: the µs are our estimate.
+""")
+
+# %% [markdown]
+# The faster the memory, the shorter the kernels, and the harder it is to hide a launch. In [a study of four GPUs](https://arxiv.org/abs/2605.30571) with models of 7 to 8 billion parameters, graphs made decode 1.26 times as fast on an H100 and 1.03 times on an L4, whose memory is slower.
+
+# %% [markdown]
+# ## 7. What remains
+#
+# All programs of this chapter on one token of the bundled model. The controls: the products alone, and the fast decoder without its blocks.
+
+# %%
+weights = [p for p in model.parameters() if p.ndim == 2]
+inputs = {n: torch.randn(1, n) for n in {p.shape[1] for p in weights}}
+last_s = median_s(
+    {
+        "eager": eager,
+        "stacked by hand": fused,
+        "fast": fast_step,
+        "products alone": lambda: [F.linear(inputs[p.shape[1]], p) for p in weights],
+        "outside": step_of(without_blocks(quick)),
+    },
+    repeats=100,
+)
+slow_s = last_s["products alone"] - bound_s
+outside_s, blocks_s = last_s["outside"], last_s["fast"] - last_s["outside"]
+bars = {  # seconds: bytes, slower than these, all else
+    "bound": (bound_s, 0, 0),
+    "eager": (bound_s, slow_s, last_s["eager"] - bound_s - slow_s),
+    "stacked by hand": (bound_s, slow_s, last_s["stacked by hand"] - bound_s - slow_s),
+    "fast": (bound_s, blocks_s - bound_s, outside_s),
+}
+
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+def draw_bars():
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(6, 2.6))
+    left = [0.0] * len(bars)
+    causes = ("bytes (bound)", "products above it, or compiled blocks", "all else")
+    for i, cause in enumerate(causes):
+        ms = [max(0, parts[i]) * 1e3 for parts in bars.values()]
+        ax.barh(list(bars), ms, left=left, label=cause)
+        left = [a + b for a, b in zip(left, ms, strict=True)]
+    ax.invert_yaxis()
+    ax.set(xlabel="ms of a step")
+    ax.legend(fontsize="small")
+    return fig
+
+
+starts = {"bound": "", "eager": operations, "stacked by hand": n_fused}
+starts["fast"] = f"{calls} calls + {n_outside}"
+table = "\n".join(
+    f"| {name} | {starts[name]} | {sum(s) * 1e3:.2f} | {1 / sum(s):,.0f} | {bound_s / sum(s):.0%} |"
+    for name, s in bars.items()
+)
+larger = "outside the blocks" if outside_s > blocks_s - bound_s else "in the blocks"
+display(
+    figures.static(
+        draw_bars,
+        alt="Milliseconds of a step, stacked by cause: "
+        + "; ".join(f"{name} {sum(s) * 1e3:.2f}" for name, s in bars.items()),
+    )
+)
+Markdown(f"""
+| program | operations | ms | tokens/s | of the bound's rate |
+| --- | --- | ---: | ---: | ---: |
+{table}
+
+The bound is predicted, from the bytes and the rate of section 1; the others are measured. Of the fast step's {last_s["fast"] * 1e3:.2f} ms, {outside_s * 1e3:.2f} lie outside its blocks and {blocks_s * 1e3:.2f} in them, where the bytes alone would take at most {bound_s * 1e3:.2f}. The larger part of what can still be gained lies {larger}.
+
+{tk.measure.caption()}
+""")
+
+# %% [markdown]
+# What would close the rest? Outside the blocks: no Python at all, as in a program in C++, or on a GPU a recording. In the blocks: fewer loops with threads that wait for each other between them. The bytes stay; to make those fewer is the subject of the other chapters of Part III. And the fewer they are, the more overhead
+# counts: a model in 4 bits has an eighth of fp32's bytes and all of its operations.
+
+# %% [markdown]
+# ## What real systems do
+#
+# - **They compile and record, within limits.** [vLLM](https://docs.vllm.ai/en/v0.11.1/design/debug_vllm_compile/) compiles with the number of tokens as a variable, and records CUDA graphs for [chosen batch sizes](https://docs.vllm.ai/en/latest/design/cuda_graphs/), whole or in pieces with attention left out; `enforce_eager=True` turns both off.
+# - **They compile two things.** [gpt-fast](https://pytorch.org/blog/accelerating-generative-ai-2/) compiles the step with `mode="reduce-overhead"` over a cache of fixed size, and prefill apart from it, since prompts differ in length.
+# - **They do without Python.** [llama.cpp](https://github.com/ggml-org/llama.cpp) builds a list of operations in C++ and runs it with kernels of its own for each format of weights; on NVIDIA GPUs it replays [CUDA graphs](https://developer.nvidia.com/blog/optimizing-llama-cpp-ai-inference-with-cuda-graphs/).
+# - **They fuse what a compiler does not find.** [FlashAttention](https://arxiv.org/abs/2205.14135) makes one kernel of scores, softmax and mix, in an order of computation that had to be invented first.
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. The other way round.** `step_of(model, batch)` takes a batch. Count the operations of a step with 1 and with 8 sequences. Why does overhead per *token* fall?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# ```python
+# one, eight = (bench.count_operations(step_of(model, batch)) for batch in (1, 8))
+# print(one == eight)  # True
+# ```
+#
+# Each operation has more rows and is started once for all of them: per token, an eighth. Batching and fusing fight the same price.
+#
+# </details>
+#
+# **2. What must stay apart?** $q$, $k$ and $v$ were stacked into one product. Could the output matrix of attention join them, or the down matrix gate and up? And could two layers of a *parallel* block, in which attention and MLP read the same normalised vector, share one product?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# No: their input is computed from the results of the others. In a parallel block yes: five matrices have the same input, and one product does for all.
+#
+# ```python
+# a, mlp = model.blocks[0].attention, model.blocks[0].mlp
+# parts = [m.weight for m in (a.q, a.k, a.v, mlp.gate, mlp.up)]
+# at_once = F.linear(x, torch.cat(parts)).split([len(p) for p in parts], -1)
+# print(all(torch.allclose(y, F.linear(x, p), atol=1e-4) for y, p in zip(at_once, parts)))  # True
+# ```
+#
+# </details>
+#
+# **3. Guards.** `read_keys` is compiled with variable shapes. Call it with keys in float64, then with a batch of keys. How often is it compiled?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# ```python
+# calls = [(query, torch.ones(5, 8)), (query, torch.ones(6, 8)), (query.double(), torch.ones(5, 8).double())]
+# print(times_compiled(read_keys, calls, dynamic=True))  # 2
+# ```
+#
+# Once for both lengths and once more for the other dtype. A size can be a variable; a dtype, a device and the number of dimensions are part of the code that is generated.
+#
+# </details>
+
+# %% [markdown]
+# ## Check yourself
+#
+# **A.** A profile shows a decode step with 900 operations, and with `mm` in 12 % of its time. Somebody proposes int4 weights. What do you expect?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# Little: int4 makes fewer bytes for the products, which are 12 % of the time. Most of the step is spent on starting small operations, and unpacking adds more of them unless it is fused.
+#
+# </details>
+#
+# **B.** A step on a GPU takes 9 ms in 1,000 launches, and 9 ms again when its weights are read at twice the rate, on a newer card. What does it wait for, and what helps?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# For launches: $9 / 1000$ ms, 9 µs each, on a CPU that is as slow as before. A CUDA graph, fewer operations, or more sequences per step help.
+#
+# </details>
+#
+# **C.** Your server compiled its step for batches of 1 to 8 and slows down when a ninth person joins. What may have happened?
+#
+# <details>
+# <summary>Answer</summary>
+#
+# If shapes were fixed: eight variants were compiled, the ninth passed the limit, and the function runs uncompiled. Take the batch as a variable, or pad it to one of a few sizes.
+#
+# </details>
+#
+# ## Not covered here
+#
+# How a fused attention kernel is written, tile by tile, Triton, overlap of data transfers and kernels on a GPU, and the CPU's part in a server with many users: scheduling, tokenizing, sending the text.
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+about_this_run.update(
+    Markdown(
+        f"This run took {time.perf_counter() - started:.0f} s — {tk.measure.caption()[1:-1]}."
+    )
+)
