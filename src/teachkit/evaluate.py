@@ -3,51 +3,82 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float64
 from torch import Tensor
 
+from teachkit.cache import Cache
 from teachkit.model import Decoder
 
 WINDOW = 512
 
+CacheOf = Callable[[int, int], Cache]  # an empty cache for so many rows of so many tokens
 
-def bits_per_byte(model: Decoder, texts: Sequence[str], *, window: int = WINDOW, batch: int = 8) -> float:
+
+def bits_per_byte(
+    model: Decoder,
+    texts: Sequence[str],
+    *,
+    window: int = WINDOW,
+    batch: int = 8,
+    cache: CacheOf | None = None,
+) -> float:
     """Bits that the model needs per byte of UTF-8: comparable across tokenizers, and to xz.
 
     Each text stands alone, a separator before it, and is cut into windows of ``window`` tokens that do
     not overlap; every token of it is predicted once, from the earlier tokens of its window.
+
+    cache   through which each window goes: its quality counts then, too. What a token leaves there depends
+            on no later one, so a window in one pass is the same as one token at a time
     Raises  ValueError: no tokenizer, no separator token, no bytes
     """
     n_bytes = sum(len(text.encode()) for text in texts)
     if not n_bytes:
         raise ValueError("texts: expected at least one byte, got none")
-    nats, _ = _nats(model, texts, window, batch)
-    return nats / math.log(2) / n_bytes
+    nats = window_nats(model, texts, window=window, batch=batch, cache=cache)
+    return float(nats.sum()) / math.log(2) / n_bytes
 
 
 def perplexity(model: Decoder, texts: Sequence[str], *, window: int = WINDOW, batch: int = 8) -> float:
     """exp of the mean negative log-likelihood per token; windows and errors as in bits_per_byte."""
-    nats, n_tokens = _nats(model, texts, window, batch)
+    n_tokens = sum(len(row) - 1 for text in texts for row in _windows(model, text, window))
+    nats = window_nats(model, texts, window=window, batch=batch)
     if not n_tokens:
         raise ValueError("texts: expected at least one token, got none")
-    return math.exp(nats / n_tokens)
+    return math.exp(float(nats.sum()) / n_tokens)
 
 
 @torch.inference_mode()
-def _nats(model: Decoder, texts: Sequence[str], window: int, batch: int) -> tuple[float, int]:
-    """Total negative log-likelihood, and how many tokens it is of."""
+def window_nats(
+    model: Decoder,
+    texts: Sequence[str],
+    *,
+    window: int = WINDOW,
+    batch: int = 8,
+    cache: CacheOf | None = None,
+) -> Float64[Tensor, W]:
+    """Negative log-likelihood of each window, cut as in bits_per_byte: models can be compared in pairs.
+
+    Raises  as bits_per_byte; of no text there are no windows
+    """
     if window < 1 or batch < 1:
         raise ValueError(f"window, batch: expected at least 1, got {window} and {batch}")
     rows = [row for text in texts for row in _windows(model, text, window)]
-    nats = 0.0
+    nats = [torch.zeros(0, dtype=torch.float64)]
     for start in range(0, len(rows), batch):
-        inputs, targets = _pad(rows[start : start + batch], model.device)
-        logits = model(inputs).float()
-        nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
-    return nats, sum(len(row) - 1 for row in rows)
+        some = rows[start : start + batch]
+        inputs, targets = _pad(some, model.device)
+        if cache is None:
+            logits = model(inputs)
+        else:
+            step = cache(*inputs.shape).plan([len(row) - 1 for row in some])
+            logits = model(inputs, step=step)
+        losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+        nats.append(losses.sum(1, dtype=torch.float64).cpu())
+    return torch.cat(nats)
 
 
 def _windows(model: Decoder, text: str, window: int) -> list[list[int]]:
