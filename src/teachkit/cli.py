@@ -13,20 +13,19 @@ from typing import Any
 
 import torch
 
-from teachkit import bench, heldout, table, table_report
+from teachkit import bench, cli_bench, table_report
 from teachkit.config import ModelConfig
 from teachkit.cost import parameters
 from teachkit.decode import Generation, generate
 from teachkit.estimate import Estimate, Phase, estimate, find_config
 from teachkit.hardware import Device
 from teachkit.hardware import device as published
-from teachkit.heldout import Texts
 from teachkit.measure import append
 from teachkit.model import Decoder
 from teachkit.report import as_data, as_text
 from teachkit.sampling import greedy, sampler
-from teachkit.table import SCHEMES, Table, choose
-from teachkit.weights import find, load
+from teachkit.table import Table
+from teachkit.weights import load
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,31 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", parents=[shared], help="config, parameters, bytes, KV bytes per token")
     info.set_defaults(run=_info)
     _add_estimate(commands)
-    _add_bench(commands)
+    cli_bench.add_to(commands).set_defaults(run=_bench, fault=2)
     return parser
-
-
-def _add_bench(commands: Any) -> None:
-    race = commands.add_parser(
-        "bench",
-        help="one model in several number formats: bytes, speed and held-out bits per byte, as a table",
-    )
-    race.add_argument("--model", default="bundled", help="'bundled', a folder, or org/name on the hub")
-    race.add_argument(
-        "--rows", nargs="+", metavar="ROW", help=f"of {', '.join(SCHEMES)} (default all; fp32 always)"
-    )
-    race.add_argument(
-        "--texts", nargs="+", metavar="FILE", help="to judge by (default: held out of training)"
-    )
-    race.add_argument("--sample", type=int, metavar="BYTES", help="judge by so many bytes from all texts")
-    race.add_argument("--calibration", nargs="+", metavar="FILE", help="for GPTQ (default: training text)")
-    race.add_argument("--context", type=int, help="tokens of the sequence (default 512)")
-    race.add_argument("--tokens", type=int, default=32, help="decode steps in a turn (default 32)")
-    race.add_argument("--turns", type=int, default=5, help="of which the median counts (default 5)")
-    race.add_argument("--eager", action="store_true", help="compile nothing")
-    race.add_argument("--out", metavar="FOLDER", help="also write table.md, table.jsonl and table.svg")
-    race.add_argument("--json", action="store_true", help="print one JSON object instead of Markdown")
-    race.set_defaults(run=_bench, fault=2)
 
 
 def _add_estimate(commands: Any) -> None:
@@ -245,42 +221,11 @@ def _here() -> tuple[Device, tuple[str, ...]]:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    chosen = choose(args.rows)  # a fault is told before any weight is read
-    texts, calibration = _texts(args, any(scheme.calibrated for scheme in chosen))
-    made = table.run(
-        args.model,
-        load(args.model, dtype=torch.float32),
-        texts,
-        calibration,
-        rows=args.rows,
-        tokens=args.tokens,
-        context=args.context,
-        turns=args.turns,
-        compiling=not args.eager,
-        progress=lambda what: print(f"teachkit: {what}", file=sys.stderr, flush=True),
-    )
+    made = cli_bench.table_of(args)
     if args.out is not None:
         _write_table(made, Path(args.out))
-    shown = json.dumps(table_report.as_data(made)) if args.json else table_report.as_markdown(made)
-    print(shown)
+    print(json.dumps(table_report.as_data(made)) if args.json else table_report.as_markdown(made))
     return 0
-
-
-def _texts(args: argparse.Namespace, calibrated: bool) -> tuple[Texts, Texts | None]:
-    """What the arguments name, or else what the checkpoint has, or else what the bundled one has."""
-    folder = find(args.model)
-
-    def home(file: str) -> Path:
-        return folder if (folder / file).exists() else find("bundled")
-
-    texts = heldout.from_files(args.texts) if args.texts else heldout.held_out(home("heldout.json"))
-    texts = texts if args.sample is None else heldout.sample(texts, args.sample)
-    print(f"teachkit: judging by {texts.source}, {texts.n_bytes:,} bytes", file=sys.stderr)
-    if not calibrated:
-        return texts, None
-    if args.calibration:
-        return texts, heldout.from_files(args.calibration)
-    return texts, heldout.training(home("manifest.json"))
 
 
 def _write_table(made: Table, folder: Path) -> None:

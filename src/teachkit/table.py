@@ -6,13 +6,10 @@ bandwidth, arithmetic rate and overhead of an operation as measured in the same 
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +17,7 @@ from torch import Tensor
 from teachkit import bench, evaluate
 from teachkit import cost as costs
 from teachkit.bench import Machine
-from teachkit.cache import Cache, ContiguousCache
+from teachkit.cache import Cache
 from teachkit.compiled import fast
 from teachkit.config import ModelConfig
 from teachkit.cost import Cost, Number
@@ -28,69 +25,11 @@ from teachkit.heldout import Texts, require_disjoint
 from teachkit.linear import KernelUse
 from teachkit.measure import Timing, time_calls
 from teachkit.model import Decoder
-from teachkit.quant_cache import QuantizedCache
 from teachkit.roofline import time_bound
-from teachkit.schemes import quantize
+from teachkit.table_schemes import Scheme, choose
 
-GROUP = 64
 NO_QUANTIZED_CACHE = "not compiled, because tk.fast compiles no step over a quantized cache"
 NOT_ASKED = "not compiled, because that was not asked for"
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What stands on one row.
-
-    dtype     of activations, and of all that is not quantized
-    options   of :func:`teachkit.quantize`; None: no matrix is quantized
-    kv_bits   of a quantized cache; None: keys and values in ``dtype``
-    """
-
-    name: str
-    label: str
-    dtype: torch.dtype = torch.float32
-    options: Mapping[str, Any] | None = field(default=None, hash=False)
-    kv_bits: Literal[8, 4] | None = None
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether it looks at text."""
-        return self.options is not None and self.options.get("method") == "gptq"
-
-    def model(self, original: Decoder, calibration: Sequence[str]) -> Decoder:
-        """``original``, which is in fp32, in this scheme: itself, if only the cache differs."""
-        if self.options is not None:
-            return quantize(original, **self.options, calibration=calibration if self.calibrated else None)
-        if self.dtype == original.dtype:
-            return original
-        return copy.deepcopy(original, {id(original.tokenizer): original.tokenizer}).to(self.dtype)
-
-    def cache(self, model: Decoder, rows: int, tokens: int) -> Cache:
-        """An empty cache as this scheme has it."""
-        if self.kv_bits is not None:
-            return QuantizedCache(model.config, rows, tokens, bits=self.kv_bits, device=model.device)
-        return ContiguousCache(model.config, rows, tokens, dtype=self.dtype, device=model.device)
-
-
-def _int4(method: str) -> Mapping[str, Any]:
-    return MappingProxyType({"scheme": "int4", "group_size": GROUP, "symmetric": False, "method": method})
-
-
-SCHEMES: Mapping[str, Scheme] = MappingProxyType(
-    {
-        scheme.name: scheme
-        for scheme in (
-            Scheme("fp32", "fp32"),
-            Scheme("bf16", "bf16", torch.bfloat16),
-            Scheme("int8", "int8, a scale per output", options=MappingProxyType({"scheme": "int8"})),
-            Scheme("int4-rtn", f"int4, groups of {GROUP}, to nearest", options=_int4("rtn")),
-            Scheme("int4-gptq", f"int4, groups of {GROUP}, GPTQ", options=_int4("gptq")),
-            Scheme("w8a8", "W8A8, a scale per token", options=MappingProxyType({"scheme": "w8a8"})),
-            Scheme("int8-kv", "fp32, keys and values int8", kv_bits=8),
-            Scheme("int4-kv", "fp32, keys and values int4", kv_bits=4),
-        )
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -148,17 +87,6 @@ class _Contestant:
     @property
     def timed(self) -> Decoder:
         return self.model if self.compiled is None else self.compiled
-
-
-def choose(names: Iterable[str] | None) -> list[Scheme]:
-    """Schemes by their names, in the order of the table; fp32 is always there, others are compared to it.
-
-    Raises  ValueError: a name that no row has
-    """
-    wanted = set(SCHEMES if names is None else names)
-    if unknown := sorted(wanted - set(SCHEMES)):
-        raise ValueError(f"rows: expected some of {', '.join(SCHEMES)}; got {', '.join(unknown)}")
-    return [scheme for name, scheme in SCHEMES.items() if name in wanted | {"fp32"}]
 
 
 def run(
@@ -342,7 +270,9 @@ def _row(
 ) -> Row:
     uses = c.timed.kernels()
     n_bytes = sum(use.nbytes for use in uses)
-    step = step_cost(c.model.config, uses, context, _bits(c.scheme), kv_bits(c.scheme, c.model))
+    step = step_cost(
+        c.model.config, uses, context, torch.finfo(c.scheme.dtype).bits, c.scheme.bits_of_cache(c.model)
+    )
     bound_s = bound(step, machine)
     nats, eager_nats = (float(found.sum()) / math.log(2) / texts.n_bytes for found in judged)
     return Row(
@@ -361,17 +291,6 @@ def _row(
         difference=float(judged[0].sum() / reference.sum()) - 1,
         error=standard_error(judged[0] - reference) / float(reference.sum()),
     )
-
-
-def _bits(scheme: Scheme) -> int:
-    return torch.finfo(scheme.dtype).bits
-
-
-def kv_bits(scheme: Scheme, model: Decoder) -> float:
-    """Of a stored number, with its share of scales and zeros: measured on a cache of one token."""
-    config = model.config
-    numbers = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-    return 8 * scheme.cache(model, 1, 1).nbytes / numbers
 
 
 def step_cost(
