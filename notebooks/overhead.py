@@ -72,9 +72,8 @@ import types
 from collections import Counter
 from dataclasses import replace
 
-os.environ["KINETO_LOG_LEVEL"] = (
-    "6"  # the profiler's own messages; it reads this when it is loaded
-)
+# Silences messages that the profiler writes about itself; read when torch is loaded.
+os.environ["KINETO_LOG_LEVEL"] = "6"
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
@@ -106,11 +105,11 @@ FP32 = {"weight_bits": 32, "act_bits": 32, "kv_bits": 32}
 
 def filled_cache(model, batch=1):
     """A cache that holds PAST tokens of made-up keys and values: time does not depend on them"""
-    cache = tk.cache.ContiguousCache(model.config, batch, PAST + 1)
+    cache = tk.cache.ContiguousCache(model.config, batch, PAST + 1, device=model.device)
     cache.plan([PAST] * batch)
     generator = torch.Generator().manual_seed(0)
     for stored in (cache.k, cache.v):
-        stored.normal_(generator=generator)
+        stored.copy_(torch.randn(stored.shape, generator=generator))
     return cache
 
 
@@ -200,12 +199,12 @@ print(f"  matrix products        {seen.names['mm']}")
 print("most frequent           ", ", ".join(f"{n} {k}" for k, n in seen.names.most_common(5)))
 
 # %% [markdown]
-# **Explain.** Seven matrices in each of 6 layers and the head make 43 products (`mm`); the other weights are 13 norms and a row of the embedding. All other operations move around a few hundred numbers of
-# one token: scale, square, rotate, copy into the cache, add.
+# **Explain.** Seven matrices in each of 6 layers and the head make 43 products (`mm`); the other weights are 13 norms and a row of the embedding. The rest moves a few hundred numbers of one token around: scale, square, rotate, copy into the
+# cache, add. (`_unsafe_view` only gives a product's result its shape. PyTorch does not call it a view, so it is counted.)
 #
 # ### Time
 #
-# PyTorch's profiler writes down when each operation starts and ends. `self` is its own time, without the operations that it calls.
+# PyTorch's profiler notes when each operation starts and ends. *Self* is its own time, without the operations that it calls.
 #
 # **Predict.** What share of the step do the 43 products take? And how much slower does a step become because it is being profiled?
 
@@ -213,11 +212,15 @@ print("most frequent           ", ", ".join(f"{n} {k}" for k, n in seen.names.mo
 CPU = [ProfilerActivity.CPU]
 
 
+N_STEPS = 10
+
+
 def profiled(step):
-    """The profiler's record of one step, after one that is not recorded"""
+    """The profiler's record of N_STEPS steps, after one that is not recorded"""
     step()
     with profile(activities=CPU) as record:
-        step()
+        for _ in range(N_STEPS):
+            step()
     return record
 
 
@@ -234,9 +237,9 @@ plain_s = median_s({"step": eager})["step"]
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 events = sorted(record.key_averages(), key=lambda e: -e.self_cpu_time_total)
-n_events = sum(e.count for e in events)
+n_events = sum(e.count for e in events) // N_STEPS
 rows = "\n".join(
-    f"| `{e.key}` | {e.count} | {e.self_cpu_time_total / e.count:.1f} | {e.self_cpu_time_total / 1e3:.2f} |"
+    f"| `{e.key}` | {e.count // N_STEPS} | {e.self_cpu_time_total / e.count:.1f} | {e.self_cpu_time_total / N_STEPS / 1e3:.2f} |"
     for e in events[:10]
 )
 slower = watched_s / plain_s - 1
@@ -245,8 +248,7 @@ Markdown(f"""
 | --- | ---: | ---: | ---: |
 {rows}
 
-The profiler recorded {n_events:,} events for {operations} operations: views, allocations and calls within calls count there, too. The control: under the profiler the step
-takes {watched_s * 1e3:.2f} ms, without it {plain_s * 1e3:.2f}, {slower:+.0%}. The table says what to look at; how long a step takes, a clock around the whole step says.
+Per step the profiler records {n_events:,} events for {operations} operations: views, allocations and calls within calls count there, too. The control: under the profiler the step takes {watched_s * 1e3:.2f} ms, without it {plain_s * 1e3:.2f}, {slower:+.0%}. So the table says where to look. How long a step takes, a clock around the whole of it says.
 
 {tk.measure.caption()}
 """)
@@ -330,10 +332,9 @@ for name, n in counted.parts.most_common():
 
 # %%
 Part.spent_s.clear()
-N_STEPS = 60
-for _ in range(N_STEPS):
+for _ in range(60):
     hand()
-part_ms = {name: s / N_STEPS * 1e3 for name, s in Part.spent_s.most_common()}
+part_ms = {name: s / 60 * 1e3 for name, s in Part.spent_s.most_common()}
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -411,8 +412,8 @@ display(
     )
 )
 Markdown(f"""
-1,000 numbers take {add_s[1000] / add_s[1]:.1f} times as long as one. The flat part, {start_s * 1e6:.2f} µs, is *overhead*: finding the kernel for this dtype and device, checking shapes, calling from Python. Of the sizes tried, {twice:,} is the
-first that takes more than twice as long. The residual stream of our model has {config.d_model} numbers.
+1,000 numbers take {add_s[1000] / add_s[1]:.1f} times as long as one. The flat part, {start_s * 1e6:.2f} µs, is *overhead*: the call from Python, the checks of shapes, the search for the kernel of this dtype and device. Of the sizes tried, {twice:,} is the
+first to take more than twice as long. The residual stream of our model has {config.d_model} numbers.
 
 {operations} operations at this price are {operations * start_s * 1e3:.2f} ms.
 
@@ -420,7 +421,7 @@ first that takes more than twice as long. The residual stream of our model has {
 """)
 
 # %% [markdown]
-# An addition is about the cheapest operation there is. A price list, each on a few dozen numbers, with the same work as a part of `teachkit` where there is one:
+# An addition is about the cheapest operation there is. Some others, on a few dozen numbers, and where there is one, the part of `teachkit` that does the same work:
 
 # %%
 narrow = tk.Decoder(replace(config, d_model=32, head_dim=8, d_ff=88)).eval()
@@ -447,15 +448,15 @@ Markdown(f"""
 | --- | ---: |
 {rows}
 
-Between a function and the same work as a layer lies Python: a module's call, the choice of a kernel, checks that say what is wrong with a shape.
+Between a function and the same work in `teachkit` lies Python: a module's call, the choice of a kernel, checks that say what is wrong with a shape.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# Now the whole step. Decoders of six widths, all with the layers and heads of the bundled one, with random weights: the same code and equally many operations, from hardly any bytes to many.
+# Now whole steps. Six decoders have the layers and heads of the bundled one, random weights, and widths from 32 to 1,024: the same code, equally many operations, and from hardly any bytes to many.
 #
-# **Predict.** The widest reads more than 300 times the bytes of the narrowest. How many times as long does its step take?
+# **Predict.** The widest reads some three hundred times the bytes of the narrowest. How many times as long does its step take?
 
 # %%
 WIDTHS = (32, 64, 128, 256, 512, 1024)
@@ -513,9 +514,8 @@ Markdown(f"""
 | ---: | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
-**Explain.** The narrow decoder's step is all overhead: {floor_s * 1e3:.2f} ms, **{floor_s / operations * 1e6:.1f} µs for each operation**, {floor_s / operations / start_s:.1f} times an addition's price. It comes with views, modules and checks, and the price list shows what these add.
-From the narrowest to the widest, bytes grow {n_bytes[1024] / n_bytes[32]:.0f}-fold and time {grown:.0f}-fold. To a model of width {config.d_model} overhead matters; at {WIDTHS[-1]:,} it is {floor_s / width_s[1024]:.0%} of the step, and no fusion of small operations can give back more than that.
-Where even the widest lies above the dashed line, its products read more slowly than this machine can.
+**Explain.** The narrow decoder's step is all overhead: {floor_s * 1e3:.2f} ms, **{floor_s / operations * 1e6:.1f} µs for each operation**, {floor_s / operations / start_s:.1f} times an addition's price. The views, modules and checks that come with it are in that price.
+From the narrowest to the widest, bytes grow {n_bytes[1024] / n_bytes[32]:.0f}-fold and time {grown:.0f}-fold. At width {config.d_model} overhead is up to {min(1, floor_s / width_s[256]):.0%} of the step; at {WIDTHS[-1]:,} it is {floor_s / width_s[1024]:.0%}, and fusing small operations cannot give back more. What a wide decoder's step has above the dashed line is not overhead: its products read more slowly than this machine can.
 
 {tk.measure.caption()}
 """)
@@ -541,15 +541,21 @@ norms = {
     "F.rms_norm": lambda: F.rms_norm(x, x.shape[-1:], gain, config.norm_eps),
     "teachkit's layer": lambda: model.norm(x),
 }
+n_norm = {name: bench.count_operations(call) for name, call in norms.items()}
 for name, call in norms.items():
     torch.testing.assert_close(call(), norms["by hand"]())
-    print(f"{name:17} {bench.count_operations(call)} operations")
+    print(f"{name:17} {n_norm[name]} operations")
 norm_s = {name: fastest_s(call) for name, call in norms.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 listed = ", ".join(f"{name} {s * 1e6:.1f}" for name, s in norm_s.items())
+spelt = (
+    "One name, and as many kernels as before: on a CPU this PyTorch spells `F.rms_norm` out as square, mean, root and products"
+    if n_norm["F.rms_norm"] == n_norm["by hand"]
+    else f"In this PyTorch `F.rms_norm` is {n_norm['F.rms_norm']} operations on a CPU"
+)
 Markdown(f"""
-**Explain.** The name is one, the kernels are as many as before: on a CPU this PyTorch spells `F.rms_norm` out as the same square, mean, root and products. In µs: {listed}. On CUDA it has a kernel of its own. Whether an operation is fused on a device, a profile says, not its name.
+**Explain.** {spelt}. In µs: {listed}. On CUDA it has a kernel of its own. Whether something is fused, a profile says, not its name.
 
 {tk.measure.caption()}
 """)
@@ -606,11 +612,10 @@ rows = "\n".join(
 )
 saved = fusing_s["five"] - fusing_s["two"]
 fewer = n_hand - n_fused
-per_one = saved / fewer
 told = (
-    f"{per_one * 1e6:.0f} µs for each operation that is gone, {per_one / start_s:.0f} times the price of starting one: a larger matrix also lets the product read at a better rate."
-    if per_one > 2 * start_s
-    else "no more than the price of starting them."
+    f"save {saved / fusing_s['five']:.0%} of the step, {saved / fewer * 1e6:.0f} µs for each operation that is gone."
+    if saved > 0.02 * fusing_s["five"]
+    else "save nothing that this run can tell from noise."
 )
 Markdown(f"""
 | ms | separate | stacked |
@@ -618,8 +623,7 @@ Markdown(f"""
 {rows}
 | whole step by hand | {fusing_s["five"] * 1e3:.2f} | {fusing_s["two"] * 1e3:.2f} |
 
-**Explain.** {fewer} operations fewer, of {n_hand}, save {saved / fusing_s["five"]:.0%} of the step: {told} Every byte is still read, and the other {n_fused} operations are still started, most of them elementwise. To fuse those by hand
-one would have to write a kernel for each group. A compiler does that.
+**Explain.** {fewer} operations fewer, of {n_hand}, {told} Every byte is still read, and {n_fused} operations are still started, most of them elementwise. To fuse those one has to write a kernel for each group. A compiler does that.
 
 {tk.measure.caption()}
 """)
@@ -627,12 +631,11 @@ one would have to write a kernel for each group. A compiler does that.
 # %% [markdown]
 # ## 4. Have it compiled
 #
-# `torch.compile(f)` runs the Python of `f` once with placeholders in place of tensors (TorchDynamo), and gets the list of its operations, a *graph*. Then it groups operations that can share a loop, writes each group as
-# C++, or as Triton on a GPU (TorchInductor), and has that compiled ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Around the result stand *guards*, checks that the next call is of the kind that was compiled.
+# `torch.compile(f)` runs the Python of `f` once with placeholders for tensors, and so gets the list of its operations, a *graph*. It then groups operations that can share a loop, writes each group as C++, or as Triton for a GPU, and has that compiled ([Ansel et al. 2024](https://doi.org/10.1145/3620665.3640366)). Around the result stand *guards*, checks that the next call is of the kind that was compiled.
 #
 # ### A product with one row
 #
-# Begin with the products. With one row, $W x$ is for every row of $W$ the sum of its numbers times those of $x$: an elementwise product and a sum. Written so in PyTorch, it is two operations with all of $W * x$ in between.
+# With one row, $W x$ is for every row of $W$ the sum of its numbers times those of $x$: an elementwise product, then a sum. Written so in PyTorch, these are two operations, with a matrix as large as $W$ in between.
 #
 # **Predict.** Order by time: the library's product; `(W * x).sum(-1)` as it stands; the same line compiled.
 
@@ -660,7 +663,6 @@ for name, way in ways.items():
     print(f"{name:26} right: {error < 1e-6}")
 ways["W read, nothing else"] = lambda: W.amax(1)
 one_row_s = median_s(ways, repeats=8)
-one_row_bound_s = W.nbytes / far_rate
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
@@ -678,8 +680,8 @@ Markdown(f"""
 | --- | ---: | ---: |
 {rows}
 
-**Explain.** Unfused, the line writes a matrix as large as W and reads it again: {unfused / own:.0f} times as long as compiled. Compiled, it is one loop that reads each row of W once, keeps the running sum in registers and writes one number; it {reads_better}, which is
-written for many rows. Such a product holds blocks of W for the rows to share, and with one row there is nothing to share. `kernels.product` writes the same sum once its caller is compiled, and takes the library's product otherwise: `kernels.choose` decides, in one place.
+**Explain.** As it stands, the line writes that matrix and reads it again: {unfused / own:.0f} times as long as compiled. Compiled, it is one loop, which reads each row of W once, keeps its sum in registers and writes one number. It {reads_better}. The library's product is made for many rows: such a product copies blocks of W
+into an order in which all rows can use them from a cache ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)), and one row uses them once. In `teachkit`, `kernels.choose` decides: the sum for one row in compiled code on a CPU, the library's product otherwise.
 
 {tk.measure.caption()}
 """)
@@ -687,7 +689,7 @@ written for many rows. Such a product holds blocks of W for the rows to share, a
 # %% [markdown]
 # ### The whole step
 #
-# `tk.fast(model)` returns a decoder over the same weights, in which each block and the head is a compiled function for steps with one row. All blocks are the same code on other weights, so one block is compiled, for any length of the cache.
+# `tk.fast(model)` returns a decoder over the same weights in which a block, and the head, is one compiled function for steps with one row. All blocks are the same code on other weights, so one compilation does for all, and for any length of the cache.
 #
 # **Predict.** How long does compiling take, and how many tokens per second does it give back?
 
@@ -712,9 +714,16 @@ print("same tokens   ", texts["eager"].tokens == texts["fast"].tokens)
 
 # %%
 fast_record = profiled(fast_step)
-calls = sum(e.name.startswith("Torch-Compiled Region") for e in fast_record.events())
+
+
+def per_step(record, *names):
+    """Events of a step whose name begins with one of these"""
+    return sum(e.name.startswith(names) for e in record.events()) // N_STEPS
+
+
+calls = per_step(fast_record, "Torch-Compiled Region")
 library_products = {
-    name: sum(e.name in ("aten::mm", "aten::bmm") for e in r.events())
+    name: per_step(r, "aten::mm", "aten::bmm")
     for name, r in (("eager", record), ("fast", fast_record))
 }
 print("the library's products in a step ", library_products)
@@ -736,7 +745,7 @@ print("operations outside them          ", n_outside)
 fast_s = median_s({"eager": eager, "by hand": fused, "fast": fast_step}, repeats=100)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-n_fast_events = len(fast_record.events())
+n_fast_events = per_step(fast_record, "")
 rows = "\n".join(
     f"| {name} | {s * 1e3:.2f} | {1 / s:,.0f} | {fast_s['eager'] / s:.1f} |"
     for name, s in fast_s.items()
@@ -874,7 +883,7 @@ pays = (
     else "in this run it gains nothing, so it never pays for itself."
 )
 Markdown(f"""
-In this run compiling took {compile_s:.1f} s ({made}) and saves {gain_s * 1e3:.2f} ms a token: {pays} A server earns that back; a script that asks one question does not. Nor does a test that loads a model, runs it once and goes.
+In this run compiling took {compile_s:.1f} s ({made}) and saves {gain_s * 1e3:.2f} ms a token: {pays} A server earns that back. A script that asks one question does not.
 
 {tk.measure.caption()}
 """)
@@ -907,8 +916,8 @@ Markdown(f"""
 | ---: | ---: | ---: | ---: |
 {rows}
 
-The narrow decoder's attention grows with the batch, too, and counts as overhead here; so the last column is an upper bound. Prefill is the same case: `tk.fast` leaves it to the library, whose products are made for many rows. {text.shape[1]} tokens take {prefill_s["eager"] * 1e3:.0f} ms in the eager model and {prefill_s["fast"] * 1e3:.0f} in the fast
-one, which runs the same code for it; what they differ by is the machine's doing. A sum of products over many rows would read every weight once for each row.
+**Explain.** The narrow decoder's attention grows with the batch, too, and is counted as overhead here, hence *at most*. Prefill is the same case, and `tk.fast` leaves it as it was: {text.shape[1]} tokens take {prefill_s["eager"] * 1e3:.0f} ms in the eager model and {prefill_s["fast"] * 1e3:.0f} in the fast one, by the same code. With many rows the compiled sum
+would read every weight once for each, and the library's product is the right one.
 
 {tk.measure.caption()}
 """)
@@ -916,25 +925,25 @@ one, which runs the same code for it; what they differ by is the machine's doing
 # %% [markdown]
 # ## 6. CUDA graphs
 #
-# On a GPU the same price is paid in another place. The CPU *launches* a kernel, which takes some microseconds, and goes on to the next launch while the GPU works. As long as kernels take longer than launches, launches are hidden; where they are shorter, the GPU waits. So the step takes the longer of the two:
+# On a GPU the price is paid elsewhere. The CPU *launches* a kernel and goes on to the next launch while the GPU works. Where kernels take longer than launches, launches are hidden; where they are shorter, the GPU waits. So a step takes the longer of the two:
 #
 # $$t \ge \max\left(\frac{\text{bytes}}{\text{bytes/s}},\ \text{operations} \cdot \text{launch}\right)$$
 #
-# A *CUDA graph* is a recording: run the step once in capture mode, in which launches are noted and not executed, and afterwards replay all of them with one call. It is paid for:
+# A *CUDA graph* is a recording. The step runs once in capture mode, in which launches are noted and not executed; from then on one call replays them all. Its price:
 #
-# - **Fixed addresses.** A replay reads and writes the memory of the recording. The next token is copied into the recorded input; what the recording computed in Python, such as the position of the new token, is as it was. So position and length must live in tensors, and each shape, such as a batch size, needs its own recording.
+# - **Fixed addresses and shapes.** A replay reads and writes the memory of the recording: the next token is copied into the recorded input. What Python computed, such as the place of the new token in the cache, stays as it was. So positions must live in tensors, and each batch size needs its own recording.
 # - **Fixed course.** No branch on a computed value, and nothing that waits for the GPU, such as `.item()`.
-# - **Memory and time.** A recording keeps its intermediate tensors, and each takes a moment to make.
+# - **Memory and time.** A recording holds on to its intermediate tensors, and is made before the first request.
 #
-# The kernels are the same as before: a graph removes gaps, it fuses nothing. Hence the two are combined, as in `torch.compile(mode="reduce-overhead")`.
+# A graph removes the gaps between kernels and fuses none of them. Hence the two are combined, as in `torch.compile(mode="reduce-overhead")` ([constraints](https://docs.nvidia.com/dl-cuda-graph/cuda-graph-basics/constraints.html)).
 #
-# The cell below records a step of our model at one length where there is a GPU. It calls `hidden` and `project` instead of the model, since the model first looks at the token ids, and looking waits for the GPU.
+# Where there is a GPU, the next cell records a step of our model at one length. It calls `hidden` and `project`, for the model itself first looks at the token ids, and looking waits for the GPU.
 
 
 # %% tags=["nbval-ignore-output"]
 def record_step(model):
     """A step on a GPU: as a function, as a replay of its recording, and the memory of its logits"""
-    cache, tokens = filled_gpu_cache(model), torch.full((1, 1), 7, device="cuda")
+    cache, tokens = filled_cache(model), torch.full((1, 1), 7, device="cuda")
     plan = cache.plan([1])
 
     def run():
@@ -952,16 +961,6 @@ def record_step(model):
     return run, graph.replay, logits
 
 
-def filled_gpu_cache(model):
-    """As filled_cache(), on the GPU"""
-    cache = tk.cache.ContiguousCache(model.config, 1, PAST + 1, device="cuda")
-    cache.plan([PAST])
-    filled = filled_cache(model)
-    cache.k.copy_(filled.k)
-    cache.v.copy_(filled.v)
-    return cache
-
-
 if torch.cuda.is_available():
     run, replay, logits = record_step(tk.load("bundled", device="cuda"))
     replay()
@@ -974,7 +973,7 @@ else:
     print("no GPU here: not measured")
 
 # %% [markdown]
-# Without a GPU there is still arithmetic. We count the operations of a step of Llama 2 7B: same code, 32 layers, all heads with their own keys, and widths that fit anywhere.
+# Without a GPU there is still arithmetic. A step of Llama 2 7B is the same code with 32 layers, and its operations can be counted at any width. On a GPU the number is not quite the same, the norm for instance has a kernel of its own there.
 #
 # **Predict.** Suppose that a launch takes 5 µs. Does an H100 wait for its memory or for launches? And an A100?
 
@@ -989,7 +988,10 @@ tiny = replace(
     n_kv_heads=4,
     windows=llama.windows,
 )
-launches = bench.count_operations(step_of(tk.Decoder(tiny).eval()))
+step = step_of(tk.Decoder(tiny).eval())
+with Operations(model) as seven_b:
+    step()
+launches = seven_b.names.total() - seven_b.names["_unsafe_view"]
 print(f"operations of a step: {launches:,}")
 print("                bytes alone   launches alone, ms, at")
 print("                         ms    2 µs    5 µs   10 µs   20 µs   hidden up to")
@@ -1109,12 +1111,12 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 #
 # </details>
 #
-# **2. What must stay apart?** $q$, $k$ and $v$ were stacked into one product. Could the output matrix of attention join them, or the down matrix gate and up? And could two layers of a *parallel* block, in which attention and MLP read the same normalised vector, share one product?
+# **2. What must stay apart?** $q$, $k$ and $v$ were stacked into one product. Could the output matrix of attention join them, or the down matrix gate and up? And in a *parallel* block, whose attention and MLP read the same normalised vector, which matrices could be stacked?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# No: their input is computed from the results of the others. In a parallel block yes: five matrices have the same input, and one product does for all.
+# No: their input is computed from the results of the others. In a parallel block five matrices have the same input, and one product does for all.
 #
 # ```python
 # a, mlp = model.blocks[0].attention, model.blocks[0].mlp
@@ -1142,21 +1144,21 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 # %% [markdown]
 # ## Check yourself
 #
-# **A.** A profile shows a decode step with 900 operations, and with `mm` in 12 % of its time. Somebody proposes int4 weights. What do you expect?
+# **A.** Suppose a profile shows a decode step with 900 operations, and `mm` in 12 % of its time. Somebody proposes int4 weights. What do you expect?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# Little: int4 makes fewer bytes for the products, which are 12 % of the time. Most of the step is spent on starting small operations, and unpacking adds more of them unless it is fused.
+# Little: int4 makes fewer bytes for the products, which are an eighth of the time. Most of the step goes into starting small operations, and unpacking adds more of them unless it is fused.
 #
 # </details>
 #
-# **B.** A step on a GPU takes 9 ms in 1,000 launches, and 9 ms again when its weights are read at twice the rate, on a newer card. What does it wait for, and what helps?
+# **B.** Suppose a step takes 9 ms and 1,000 launches on one GPU, and 9 ms again on another that reads twice as fast. What does it wait for, and what helps?
 #
 # <details>
 # <summary>Answer</summary>
 #
-# For launches: $9 / 1000$ ms, 9 µs each, on a CPU that is as slow as before. A CUDA graph, fewer operations, or more sequences per step help.
+# For launches: $9\,\text{ms} / 1000 = 9\,\text{µs}$ each, on a CPU that is as slow as before. A CUDA graph, fewer operations, or more sequences per step help.
 #
 # </details>
 #
