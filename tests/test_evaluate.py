@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from conftest import tiny_config, tiny_model
-from teachkit.evaluate import WINDOW, bits_per_byte, perplexity
+from teachkit.cache import ContiguousCache
+from teachkit.evaluate import WINDOW, bits_per_byte, perplexity, window_nats
 from teachkit.model import Decoder
+from teachkit.quant_cache import QuantizedCache
 from teachkit.tokenizer import Tokenizer
+from tolerance import LOGITS, TOLERANCE
 
 V = 257
 SEPARATOR = 256
@@ -122,6 +126,54 @@ def test_equals_one_token_at_a_time():
             nats -= model(torch.tensor([ids[first:t]]))[0, -1].log_softmax(-1)[ids[t]].item()
     assert bits_per_byte(model, TEXTS, window=7) == pytest.approx(nats / math.log(2) / N_BYTES, rel=1e-6)
     assert perplexity(model, TEXTS, window=7) == pytest.approx(math.exp(nats / N_BYTES), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def random_bytes():
+    model = tiny_model(tiny_config(vocab_size=V))
+    model.tokenizer = Bytes()
+    return model
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])  # rows of one length, and of several
+def test_an_exact_cache_changes_nothing(batch, random_bytes):
+    def cache(rows, tokens):
+        return ContiguousCache(random_bytes.config, rows, tokens)
+
+    plain = window_nats(random_bytes, TEXTS, window=7, batch=batch)
+    through = window_nats(random_bytes, TEXTS, window=7, batch=batch, cache=cache)
+    torch.testing.assert_close(through, plain, **TOLERANCE[torch.float32])
+    assert bits_per_byte(random_bytes, TEXTS, window=7, batch=batch, cache=cache) == pytest.approx(
+        float(plain.sum()) / math.log(2) / N_BYTES, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantized_cache_counts_as_it_does_one_token_at_a_time(bits, random_bytes):
+    def cache(rows, tokens):
+        return QuantizedCache(random_bytes.config, rows, tokens, bits=bits)
+
+    nats = []
+    for text in TEXTS:
+        ids = [SEPARATOR, *text.encode()]
+        for start in range(0, len(ids) - 1, 7):
+            window, held, total = ids[start : start + 8], cache(1, 7), 0.0
+            for token, target in pairwise(window):
+                logits = random_bytes(torch.tensor([[token]]), cache=held)[0, -1]
+                total -= logits.log_softmax(-1)[target].item()
+            nats.append(total)
+    found = window_nats(random_bytes, TEXTS, window=7, batch=3, cache=cache)
+    torch.testing.assert_close(found, torch.tensor(nats, dtype=torch.float64), **LOGITS[torch.float32])
+    plain = window_nats(random_bytes, TEXTS, window=7, batch=3)
+    assert (found - plain).abs().max() > 10 * (found - torch.tensor(nats, dtype=torch.float64)).abs().max()
+
+
+def test_windows_are_in_the_order_of_the_texts():
+    model = Known(successor, Bytes())
+    unlikely, likely = math.log((V - 1) / 0.5), math.log(2)
+    found = window_nats(model, ["ab", "", "ax"], window=1, batch=3)
+    assert found.tolist() == pytest.approx([unlikely, likely, unlikely, unlikely], rel=1e-6)
+    assert window_nats(model, []).shape == (0,)
 
 
 def test_perplexity_and_bits_are_the_same_number_in_two_units():

@@ -116,7 +116,7 @@ def _row_data(row: Row) -> dict[str, Any]:
 def _quantities(row: Row) -> Iterator[tuple[str, float, str, Kind, Timing | None]]:
     """Name, value, unit, kind, and the turns of what was timed. The error of a single window is none."""
     yield "bits_per_weight", row.bits_per_weight, "bits", "measured", None
-    yield "weight_bytes", row.weight_bytes, "bytes", "measured", None
+    yield "weight_bytes", float(row.weight_bytes), "bytes", "measured", None
     yield "kv_bytes", row.kv_bytes, "bytes", "predicted", None
     yield "bound_tokens_per_s", 1 / row.bound_s, "tokens/s", "predicted", None
     yield "predicted_tokens_per_s", 1 / row.predicted_s, "tokens/s", "predicted", None

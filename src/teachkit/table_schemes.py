@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from teachkit.cache import Cache, ContiguousCache
 from teachkit.model import Decoder
@@ -38,7 +39,7 @@ class Scheme:
         """Whether it looks at text."""
         return self.options is not None and self.options.get("method") == "gptq"
 
-    def model(self, original: Decoder, calibration: Sequence[str]) -> Decoder:
+    def model(self, original: Decoder, calibration: Sequence[str] | Sequence[Tensor]) -> Decoder:
         """``original``, which is in fp32, in this scheme: itself, if only the cache differs."""
         if self.options is not None:
             return quantize(original, **self.options, calibration=calibration if self.calibrated else None)
