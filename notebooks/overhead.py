@@ -689,7 +689,7 @@ into an order in which all rows can use them from a cache ([Goto and van de Geij
 # %% [markdown]
 # ### The whole step
 #
-# `tk.fast(model)` returns a decoder over the same weights in which a block, and the head, is one compiled function for steps with one row. All blocks are the same code on other weights, so one compilation does for all, and for any length of the cache.
+# `tk.fast(model)` returns a decoder over the same weights in which a block, and the head, is one compiled function for steps with one row. All blocks are the same code on other weights, so one result does for all, and for any length of the cache.
 #
 # **Predict.** How long does compiling take, and how many tokens per second does it give back?
 
@@ -762,7 +762,7 @@ Markdown(f"""
 
 **Explain.** Same weights, same tokens, {fast_s["eager"] / fast_s["fast"]:.1f} times the speed. The profiler sees {n_fast_events:,} events in a step where it saw {n_events:,}. Of the {operations} operations, all but {n_outside} have become {calls} calls: one for each block, one for the head. What is left outside are the plan, checks, the embedding, the angles and the last norm.
 
-`tk.fast` took {compile_s:.1f} s. {cached}
+`tk.fast` took {compile_s:.1f} s: it takes steps at several lengths until one variant of the block fits them all. {cached}
 
 {tk.measure.caption()}
 """)
