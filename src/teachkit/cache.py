@@ -170,6 +170,7 @@ class ContiguousCache(Rows):
         shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)
         self.v = torch.zeros(shape, dtype=dtype, device=device)
+        self._layers = self.k.unbind(), self.v.unbind()  # once: a step would cut them out anew
         self._windows = config.windows
 
     @property
@@ -178,13 +179,19 @@ class ContiguousCache(Rows):
 
     def plan(self, n_new: Sequence[int] | Int[Tensor, B]) -> ContiguousStep:
         """Reserve the next n_new positions of each row. Raises CacheFull (nothing changes), ValueError."""
-        return ContiguousStep(self.k, self.v, self._windows, self.reserve(n_new))
+        return ContiguousStep(*self._layers, self._windows, self.reserve(n_new))
 
 
 class ContiguousStep:
     """Where the new tokens go, and which stored ones each may see; shared by all layers."""
 
-    def __init__(self, k: Store, v: Store, windows: Sequence[int | None], new: NewTokens) -> None:
+    def __init__(
+        self,
+        k: Store | Sequence[Store],
+        v: Store | Sequence[Store],
+        windows: Sequence[int | None],
+        new: NewTokens,
+    ) -> None:
         self._k, self._v, self._windows = k, v, windows
         self.positions, self.valid, self.aligned = new.positions, new.valid, new.aligned
         self.start, self.n_keys = new.starts[0], max(new.ends)

@@ -19,6 +19,7 @@ LIBRARY, ROW_SUM = "library product", "compiled row sum"
 # narrower weights, which are widened on the way, the compiler makes no vectors in this form.
 CHAINS, LANES = 4, 16
 INTEGER, INT4, DEQUANTIZE = "integer sums", "PyTorch's int4 product", "dequantized, library product"
+DOT = "teachkit's integer dot product"  # cpp/dot.cpp, through teachkit.native
 
 
 def choose(*, rows: int, device: str, compiled: bool) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from teachkit import kernels
 from teachkit.config import Activation, ModelConfig, RopeScaling
+from teachkit.dot_linear import together
 
 
 class Linear(nn.Linear):
@@ -109,7 +110,8 @@ class SwiGLU(nn.Module):
         self.activation = config.activation
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        return self.down(activate(self.gate(x), self.activation) * self.up(x))
+        gate, up = together(x, self.gate, self.up)
+        return self.down(activate(gate, self.activation) * up)
 
 
 class MLP(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +75,10 @@ class Int8Linear(QuantizedLinear):
 
     def forward(self, x: Float[Tensor, "*any K"]) -> Float[Tensor, "*any N"]:
         return kernels.product(x, self.q, self.scale, self.bias)
+
+    def lookup(self, tokens: Int[Tensor, "*any"]) -> Float[Tensor, "*any K"]:
+        """Rows of the matrix in fp32: as an embedding that is tied to it, the vectors of tokens."""
+        return self.q[tokens].float() * self.scale.expand(self.out_features)[tokens][..., None]
 
 
 class W8A8Linear(Int8Linear):
@@ -147,18 +152,25 @@ class Int4Linear(QuantizedLinear):
         return self
 
 
-class Int8Embedding(nn.Module):
-    """Vectors of tokens from the codes of an :class:`Int8Linear`: tied weights, stored once."""
+@runtime_checkable
+class CanLookUp(Protocol):
+    """A layer that gives rows of its matrix."""
 
-    def __init__(self, head: Int8Linear, dtype: torch.dtype) -> None:
+    def lookup(self, tokens: Int[Tensor, "*any"]) -> Float[Tensor, "*any K"]:
+        """Vectors of tokens, in fp32."""
+
+
+class Int8Embedding(nn.Module):
+    """Vectors of tokens from the codes of a head in int8: tied weights, stored once."""
+
+    def __init__(self, head: CanLookUp, dtype: torch.dtype) -> None:
         super().__init__()
         self._tied = (head,)  # in a tuple: the head is a part of the decoder, not of this
         self.dtype = dtype
 
     def forward(self, tokens: Int[Tensor, "*any"]) -> Float[Tensor, "*any C"]:
         (head,) = self._tied
-        scale = head.scale.expand(head.out_features)[tokens]
-        return (head.q[tokens].float() * scale[..., None]).to(self.dtype)
+        return head.lookup(tokens).to(self.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Int8Embedding:
         """``model.to()`` moves the codes where they are held; here it may change the dtype of the vectors."""

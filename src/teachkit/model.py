@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from teachkit import kernels
 from teachkit.cache import Cache, LayerView, Step, UncachedStep
 from teachkit.config import ModelConfig
+from teachkit.dot_linear import together
 from teachkit.layers import MLP, Linear, RMSNorm, SwiGLU, apply_rope, make_norm, rope_angles, rope_frequencies
 from teachkit.linear import KernelUse, QuantizedLinear, use_of
 from teachkit.tokenizer import Tokenizer
@@ -33,9 +36,8 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T C"], rope: Rope | None, view: LayerView
     ) -> Float[Tensor, "B T C"]:
-        q = self.q_norm(self._heads(self.q(x)))
-        k = self.k_norm(self._heads(self.k(x)))
-        v = self._heads(self.v(x))
+        q, k, v = (self._heads(part) for part in together(x, self.q, self.k, self.v))
+        q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         out = view.attend(q, k, v)
@@ -116,17 +118,33 @@ class Decoder(nn.Module):
         if last_only:
             last = step.valid.sum(1) - 1
             x = x[torch.arange(len(x), device=x.device), last][:, None]
-        return self.project(self.norm(x))
+        return self.readout(x)
 
     def hidden(self, tokens: Int[Tensor, "B T"], step: Step) -> Float[Tensor, "B T C"]:
         """The residual stream after the last block, before the final norm. Nothing is checked here."""
+        x, rope = self.embed(tokens, step.positions)
+        return self.run_blocks(x, rope, [step.layer(index) for index in range(len(self.blocks))])
+
+    def embed(
+        self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T C"], Rope | None]:
+        """What the first block reads: vectors of the tokens, and the turns of their positions."""
         x = self.embedding(tokens)
         if self.position_embedding is not None:
-            x = x + self.position_embedding(step.positions)
-        rope = self._rope(step.positions, x.dtype)
-        for index, block in enumerate(self.blocks):
-            x = block(x, rope, step.layer(index))
+            x = x + self.position_embedding(positions)
+        return x, self._rope(positions, x.dtype)
+
+    def run_blocks(
+        self, x: Float[Tensor, "B T C"], rope: Rope | None, views: Sequence[LayerView]
+    ) -> Float[Tensor, "B T C"]:
+        """One block after the other, each with its view of the cache."""
+        for block, view in zip(self.blocks, views, strict=True):
+            x = block(x, rope, view)
         return x
+
+    def readout(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """Logits from what the last block wrote."""
+        return self.project(self.norm(x))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -126,8 +126,8 @@ def _parts(weight: Int8Weight | Int4Weight) -> dict[str, Tensor]:
 
 
 def _scheme(layer: QuantizedLinear) -> Scheme:
-    if isinstance(layer, Int4Linear):
-        return {"scheme": layer.scheme, "group_size": layer.group_size}
+    if isinstance(layer.weight, Int4Weight):
+        return {"scheme": layer.scheme, "group_size": layer.weight.group_size}
     one = layer.weight.scale.numel() == 1 and layer.out_features > 1
     return {"scheme": layer.scheme, "per": "tensor" if one else "channel"}
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from teachkit.dot_linear import DotLinear
 from teachkit.gptq import collect_inputs, gptq
 from teachkit.linear import Int4Linear, Int8Embedding, Int8Linear, QuantizedLinear, W8A8Linear
 from teachkit.model import Decoder
@@ -69,7 +70,7 @@ def install(model: Decoder, layers: Mapping[str, QuantizedLinear]) -> Decoder:
     "head"  of a model without one takes the place of the embedding that is tied to it, and is looked up there
     """
     head, dtype = layers.get("head"), model.dtype
-    if model.head is None and isinstance(head, Int8Linear):
+    if model.head is None and isinstance(head, Int8Linear | DotLinear):
         _put(model, "embedding", Int8Embedding(head, dtype))
     for name, layer in layers.items():
         _put(model, name, layer)
