@@ -100,11 +100,14 @@ def teachkit(words: list[str], folder: Path) -> None:
     """Run in this process, which has torch at hand; test_setup.py runs the installed program.
 
     With a model from the hub only the arguments are parsed, since the rest needs the network; an estimate
-    needs none. `teachkit generate` or `teachkit estimate` by itself is a command's name, not a command.
+    needs none. A bench takes minutes: its arguments are parsed, and test_cli_bench.py runs a small one.
+    `teachkit generate` or `teachkit estimate` by itself is a command's name, not a command.
     """
     if words[1:] in (["generate"], ["estimate"]):
         return
     arguments = cli._parser().parse_args(words[1:])
+    if words[1] == "bench":
+        return
     if words[1] == "estimate" or arguments.model == "bundled" or Path(arguments.model).is_dir():
         assert cli.main(words[1:]) == 0
 
@@ -178,7 +181,7 @@ def jupyter(words: list[str], folder: Path) -> None:
 
 COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
     (r"make( \w+=\S+)* [a-z]+( \w+=\S+)*", make),
-    (r"teachkit (generate|info|estimate)\b.*", teachkit),
+    (r"teachkit (generate|info|estimate|bench)\b.*", teachkit),
     (r"python -m venv \S+", environment),
     (r"(source|\.) \S+activate|activate", activate),
     (r"(python -m )?pip install .+", install),

@@ -41,8 +41,6 @@ SOURCES = {  # the page says more of the first four
 
 # Lessons that claims wait for, by stem, and what they will be about.
 TO_COME = {
-    "gqa": "grouped queries",
-    "quantization": "quantization",
     "paged_cache": "the paged cache",
     "continuous_batching": "continuous batching",
 }
@@ -546,7 +544,7 @@ CLAIMS = (
         work.grouped_bytes,
         "",
         0.25,
-        taught="latency_throughput 2, gqa",
+        taught="latency_throughput 2, gqa claims",
     ),
     Claim(
         "talk-13",
@@ -562,7 +560,7 @@ CLAIMS = (
         work.grouped_flops,
         "",
         1,
-        taught="gqa",
+        taught="gqa claims",
     ),
     Claim(
         "talk-14",
@@ -577,7 +575,7 @@ CLAIMS = (
         work.narrower_weights,
         "times smaller in int4",
         4,
-        taught="quantization",
+        taught="quantization claims",
     ),
     Claim(
         "talk-15",
@@ -593,7 +591,7 @@ CLAIMS = (
         work.quantized_critical,
         "sequences, 8-bit weights only",
         153.02,
-        taught="roofline claims, quantization",
+        taught="roofline claims, quantization claims",
     ),
     Claim(
         "talk-16",
@@ -606,7 +604,7 @@ CLAIMS = (
         {"card": "a100-80gb", "wide_bits": 16, "narrow_bits": 8},
         work.faster_arithmetic,
         ours="at most {bound:.2f} times",
-        taught="quantization",
+        taught="quantization claims",
     ),
     Claim(
         "talk-17",
@@ -630,7 +628,7 @@ CLAIMS = (
         work.int8_speedup,
         published=2,
         ours="{alone:.2f} times, {full:.2f} at batch {large_batch}",
-        taught="latency_throughput 4, quantization",
+        taught="latency_throughput 4, quantization claims",
     ),
     Claim(
         "talk-18",
@@ -697,7 +695,7 @@ CLAIMS = (
         {"model": "mistral-7b", "older": "llama-2-7b", "context": 4096, "card": "a10"},
         work.capacity_ratio,
         ours="at most {ratio:.2f} times by memory",
-        taught="gqa",
+        taught="gqa claims",
     ),
     Claim(
         "talk-23",
@@ -729,7 +727,7 @@ CLAIMS = (
         work.int8_requests,
         "times, weights only",
         2,
-        taught="latency_throughput claims, quantization",
+        taught="latency_throughput claims, quantization claims",
     ),
     Claim(
         "talk-25",
@@ -825,7 +823,7 @@ CLAIMS = (
         {"model": "llama-13b", "memory_gb": 16, "weight_bits": 16},
         work.against_memory,
         ours="{gb:.1f} GB",
-        taught="quantization",
+        taught="quantization claims",
     ),
     Claim(
         "ucla-06",
@@ -1391,7 +1389,7 @@ CLAIMS = (
         {"model": "llama-7b", "card": work.A100, "tokens": 512, "weight_bits": 4, "act_bits": 8},
         work.mixed_operands,
         "ms",
-        taught="latency_throughput 4, quantization",
+        taught="latency_throughput 4, quantization claims",
     ),
     Claim(
         "llma-19",

@@ -28,7 +28,7 @@ def fast(model: Decoder) -> Decoder:
     into the order of the project's own kernel (:mod:`teachkit.native`), which all steps then use. It takes
     a minute or less to compile, here and not in the first step; kept on disk, seconds the next time.
 
-    Raises  RuntimeError: no C++ compiler (PyTorch's own message says so)
+    Raises  RuntimeError: no C++ compiler, or a PyTorch too old for the options used; the message says which
     Why     a step is some 30 operations a block, most of them on a few thousand numbers: starting them costs
             more than doing them. Compiled, some blocks together are one call, and a product with one row
             reads its matrix as fast as memory allows (:mod:`teachkit.kernels`).

@@ -69,10 +69,13 @@ class Estimate:
 def find_config(name: str) -> ModelConfig:
     """The config that a name stands for: a published one, "bundled", a folder or the path of a config.json.
 
+    Of the package's checkpoints the others, too, by name.
+
     Raises  ValueError: none of these; ConfigError: a config that cannot be honoured; FileNotFoundError
     """
-    if name == "bundled":
-        return ModelConfig.from_folder(str(resources.files("teachkit") / "checkpoints" / "bundled"))
+    ours = resources.files("teachkit") / "checkpoints"
+    if name in {folder.name for folder in ours.iterdir()}:
+        return ModelConfig.from_folder(str(ours / name))
     if name in SHAPES:  # before any folder of that name: the same command means the same everywhere
         return shape(name).config
     path = Path(name)

@@ -93,10 +93,11 @@ def row_sum(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None
 
 
 def has_int4(n_out: int, n_in: int, group_size: int, device: str) -> bool:
-    """Whether PyTorch's int4 product takes a matrix of this shape on this device."""
+    """Whether PyTorch has an int4 product for a matrix of this shape on this device."""
     if device == "cuda":
         return n_out % 8 == 0 and n_in % 128 == 0
-    return device == "cpu" and n_out % 16 == 0 and n_in % group_size == 0
+    known = device == "cpu" and hasattr(torch, "_weight_int4pack_mm_for_cpu")
+    return known and n_out % 16 == 0 and n_in % group_size == 0
 
 
 def pack_int4(nibbles: UInt8[Tensor, "N K"]) -> Tensor:
