@@ -660,6 +660,15 @@ exact = row.double() @ W.double().T
 for name, way in ways.items():
     error = ((way() - exact).norm() / exact.norm()).item()
     print(f"{name:26} right: {error < 1e-6}")
+print()
+for rows, device, made in (
+    (1, "cpu", True),
+    (1, "cpu", False),
+    (8, "cpu", True),
+    (1, "cuda", True),
+):
+    kernel = kernels.choose(rows=rows, device=device, compiled=made)
+    print(f"rows {rows}, {device:4}, compiled {made!s:5}  {kernel}")
 ways["W read, nothing else"] = lambda: W.amax(1)
 one_row_s = median_s(ways, repeats=8)
 
