@@ -16,13 +16,17 @@ from teachkit.quant import Int4Weight, Int8Weight, pack_nibbles, unpack_nibbles
 class DotLinear(QuantizedLinear):
     """x W^T + b by :func:`teachkit.native.dot`, from the codes and scales of a quantized layer.
 
-    On the CPU only, for any number of rows; :func:`teachkit.compiled.fast` makes them.
+    On the CPU only, for any number of rows; :func:`teachkit.compiled.fast` makes them. It computes in float32
+    whatever the dtype of x, and gives no gradients.
+
+    Raises  RuntimeError: the kernel cannot be compiled, see :func:`teachkit.native.load`
     """
 
     tiles: Tensor
 
     def __init__(self, layer: QuantizedLinear) -> None:
         super().__init__(layer.out_features, layer.in_features, layer.bias)
+        native.load()
         self.scheme, weight = layer.scheme, layer.weight
         self.digits = 1 if self.scheme == "w8a8" else 2
         if isinstance(weight, Int4Weight):
@@ -54,14 +58,15 @@ class DotLinear(QuantizedLinear):
 
     def lookup(self, tokens: Int[Tensor, "*any"]) -> Float[Tensor, "*any K"]:
         """Rows of an int8 matrix in fp32, as vectors of tokens."""
-        tile, row = tokens // native.OUTPUTS, tokens % native.OUTPUTS
-        codes, (scales,) = native.from_tiles(self.tiles[tile.flatten()], self.bits, 1)
-        at = torch.arange(tokens.numel(), device=tokens.device) * native.OUTPUTS + row.flatten()
-        return ((codes[at].float() - 128) * scales[at]).view(*tokens.shape, -1)
+        codes, scales = native.rows(self.tiles, tokens)
+        return (codes.float() - 128) * scales[..., None]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedLinear:
-        if fn(self.tiles.new_empty(0)).device.type != "cpu":
-            raise RuntimeError("model: made fast for the CPU; move the original, then call fast() on it")
+        device = fn(self.tiles.new_empty(0)).device
+        if device.type != "cpu":
+            raise RuntimeError(
+                f"model: made fast for the CPU, not for {device}; move the original, then call fast() on it"
+            )
         return super()._apply(fn, recurse)
 
 

@@ -4,10 +4,11 @@
 // Widening each code to a float does cost more. Here codes stay integers: the processor multiplies 64 pairs of
 // bytes and adds them up by fours in one instruction (VNNI); where it has none, a loop gives the same sums.
 //
-// Activations become integers, too: a row x is unit * (254 * first + second), two digits from -127 to 127, so
+// Activations become integers, too: a row x is scale * (first + second / 254), two digits from -127 to 127, so
 // that x is off by less than absmax / 64,000, far less than a rounding to bfloat16 may put it off. (With one
-// digit, unit * first, this is W8A8.) Sums of integers are exact: the result does not depend on the number of
-// threads, nor on the other rows.
+// digit, scale * first, this is W8A8.) Sums of integers are exact: the result does not depend on the number of
+// threads, nor on the other rows; nor on the processor, but for the last bits where one cannot fuse a product
+// and a sum of floats.
 //
 // Weights lie in tiles of 16 outputs, and in a tile group by group, in the order in which they are read: the
 // scales (and zeros) of the 16 outputs, then their codes. 64 codes are those of 4 neighbouring inputs for each
@@ -16,6 +17,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -86,7 +88,7 @@ void write(int32_t* to, const Sums& sums) { std::memcpy(to, sums.at, sizeof sums
 struct Row {
   std::vector<int8_t> digits;  // K of the first digit, then K of the second
   std::vector<int32_t> sums;   // of each group: of its first digits, then of its second
-  float unit;
+  float scale;
 };
 
 // The largest |x|, as bits: of floats without a sign the larger has the larger bits, and NaN the largest.
@@ -109,7 +111,7 @@ void to_digits(const float* x, int64_t K, int64_t group, int64_t n_digits, Row& 
   const float largest = absmax(x, K), top = std::numeric_limits<float>::max();
   float scale = std::max(largest / 127, std::numeric_limits<float>::min());
   if (largest == top) scale *= 1 - 0x1p-22f;  // 127 times the rounded scale would be infinite
-  row.unit = std::isfinite(largest) ? (n_digits == 2 ? scale / 254 : scale) : NAN;
+  row.scale = std::isfinite(largest) ? scale : NAN;
   row.digits.resize(n_digits * K);
   row.sums.assign(n_digits * (K / group), 0);
   if (!std::isfinite(largest)) return;  // the row comes back as NaN whatever the digits are
@@ -180,7 +182,8 @@ void tile(const uint8_t* from, const Row& row, int64_t K, int64_t group, float* 
       if constexpr (Format::BITS == 4) total[n] += static_cast<float>(w.zero[n]) * x;
     }
   }
-  for (int n = 0; n < OUTPUTS; ++n) out[n] = total[n] * row.unit;
+  constexpr float STEP = DIGITS == 2 ? 1.0f / 254 : 1.0f;  // here: of tiny rows scale / 254 would be inexact
+  for (int n = 0; n < OUTPUTS; ++n) out[n] = total[n] * STEP * row.scale;
 }
 
 // All tiles of all matrices in one loop that the threads share: starting it costs as much as a small matrix.
@@ -221,13 +224,16 @@ at::Tensor product(const at::Tensor& x, at::TensorList matrices, int64_t group, 
 at::Tensor dot(const at::Tensor& x, at::TensorList matrices, int64_t bits, int64_t group, int64_t digits) {
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.is_contiguous(), "x: expected float32 rows");
   TORCH_CHECK((bits == 4 || bits == 8) && (digits == 1 || digits == 2), "bits, digits: expected 4 or 8, 1 or 2");
+  // Without this a backward pass would stop here with a warning, and leave gradients out.
+  TORCH_CHECK(!(at::GradMode::is_enabled() && x.requires_grad()), "x: this product has no gradient; ",
+              "use the model that fast() was given, or torch.no_grad()");
   const int64_t K = x.size(1);
   TORCH_CHECK(group > 0 && group % (2 * INPUTS) == 0 && K % group == 0, "group: expected a divisor of ", K);
   TORCH_CHECK(K < (1 << 16) && (bits == 4 || group == K), "x: sums of this many products are not exact");
   return bits == 4 ? product<Int4>(x, matrices, group, digits) : product<Int8>(x, matrices, group, digits);
 }
 
-// Whether sums are made by the processor's own instruction: one and the same result, another speed.
+// Whether sums are made by the processor's own instruction: the same sums, another speed.
 bool has_vnni() {
 #ifdef TEACHKIT_VNNI
   return true;
