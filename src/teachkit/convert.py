@@ -1,7 +1,8 @@
 """From many key/value heads to few: the conversion that makes a multi-head model a grouped one.
 
 Source: Ainslie et al. 2023, arXiv:2305.13245, section 2.1. The converted model is worse than the one that it
-came from; a short training ("uptraining", 5 % of the original in the paper) brings most of it back.
+came from; a short training ("uptraining", 5 % of the original) brings most of it back. How much it was in a
+small model of the package, which was trained for this, is in checkpoints/multi_head/README.md.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ def group_heads(model: Decoder, n_kv_heads: int, method: Method = "mean", seed: 
     Query head i read key/value head i // G before, and reads i // G' after, with G = H / Hkv: so each new
     head stands for Hkv / n_kv_heads old ones that are neighbours.
 
-    method  "mean": of the old heads' projections, weights and biases, which the paper found best;
-            "first": the first old head of each group; "random": normal weights with the
-            projection's root mean square, so that nothing learnt is left of it but its scale
+    method  "mean": of the old heads' projections, weights and biases, which the paper found best after
+            uptraining; "first": the first old head of each group, before uptraining the better one in
+            checkpoints/multi_head; "random": normal weights with the projection's root mean square, so
+            that nothing learnt is left of it but its scale
     seed    of the random weights
     Raises  ValueError: more heads than there are, a number that does not divide them, below 1, an unknown
             method, projections that are not plain (quantize after this, not before)
