@@ -11,14 +11,13 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from teachkit import native
-from teachkit.cache import ContiguousCache, LayerView
+from teachkit.cache import ContiguousCache, LayerView, Step
 from teachkit.dot_linear import DotLinear, can_dot
-from teachkit.linear import QuantizedLinear
+from teachkit.linear import Int8Embedding, QuantizedLinear
 from teachkit.model import Decoder, Rope
 from teachkit.schemes import install
 
-LONGEST_RUN = 6  # blocks
+LONGEST_RUN = 6  # blocks in a compiled function
 
 
 def fast(model: Decoder) -> Decoder:
@@ -28,21 +27,23 @@ def fast(model: Decoder) -> Decoder:
     into the order of the project's own kernel (:mod:`teachkit.native`), which all steps then use. It takes
     a minute or less to compile, here and not in the first step; kept on disk, seconds the next time.
 
-    Raises  RuntimeError: no C++ compiler, or a PyTorch too old for the options used; the message says which
+    Raises  RuntimeError: no C++ compiler, no folder for what it makes, or a PyTorch too old for the options
+            used; the message says which
     Why     a step is some 30 operations a block, most of them on a few thousand numbers: starting them costs
             more than doing them. Compiled, some blocks together are one call, and a product with one row
             reads its matrix as fast as memory allows (:mod:`teachkit.kernels`).
     """
     shared: dict[int, Any] = {id(b): b for b in model.buffers()}
     # Parameters of its own over the same memory: moved to another dtype, one must not take the other along.
-    shared |= {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    # They ask for no gradients, which compiled steps would leave out without a word.
+    shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     shared[id(model.tokenizer)] = model.tokenizer
     quick = copy.deepcopy(model, shared)
     quick.compiled = True
     _use_own_kernel(quick)
-    for name in ("embed", "readout"):
-        method = getattr(Decoder, name)
-        setattr(quick, name, _one_token(types.MethodType(_compiled(method), quick), getattr(quick, name)))
+    quick.project = _one_token(  # type: ignore[method-assign]
+        types.MethodType(_compiled(Decoder.project), quick), quick.project
+    )
     quick.run_blocks = _one_token(_in_runs(quick.blocks), quick.run_blocks)  # type: ignore[method-assign]
     _warm_up(quick)
     return quick
@@ -56,25 +57,28 @@ class Run(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor, rope: Rope | None, views: Sequence[LayerView]) -> Tensor:
-        """As :meth:`teachkit.model.Decoder.run_blocks`."""
+        """As :meth:`teachkit.model.Decoder.run_blocks`, with the views of these blocks."""
         for block, view in zip(self.blocks, views, strict=True):
             x = block(x, rope, view)
         return x
 
 
 def _in_runs(blocks: nn.ModuleList) -> Callable[..., Tensor]:
-    """All blocks, in runs of the same length: what is compiled for one run serves all.
+    """All blocks, in runs of the same length: what is compiled for one serves all.
 
-    Why  calling compiled code takes as long as a third of a block; compiling takes as long as the run
+    Why  with the project's own kernel a block is some ten calls, and to enter compiled code costs as much as
+         a few of them: so a run is several blocks long, and the calls in it are made in C++. Without that
+         kernel a block is one loop after another in a single call, and longer runs only compile for longer.
     """
-    size = max(n for n in range(1, LONGEST_RUN + 1) if len(blocks) % n == 0)
+    longest = LONGEST_RUN if any(isinstance(part, DotLinear) for part in blocks.modules()) else 1
+    size = max(n for n in range(1, longest + 1) if len(blocks) % n == 0)
     starts = range(0, len(blocks), size)
-    forward = _compiled(Run.forward)
+    forward = _compiled(Run.forward, cpp_wrapper=size > 1)
     runs = [types.MethodType(forward, Run(list(blocks)[start : start + size])) for start in starts]
 
-    def call(x: Tensor, rope: Rope | None, views: Sequence[LayerView]) -> Tensor:
+    def call(x: Tensor, rope: Rope | None, step: Step) -> Tensor:
         for run, start in zip(runs, starts, strict=True):
-            x = run(x, rope, views[start : start + size])
+            x = run(x, rope, [step.layer(index) for index in range(start, start + size)])
         return x
 
     return call
@@ -83,12 +87,14 @@ def _in_runs(blocks: nn.ModuleList) -> Callable[..., Tensor]:
 def _use_own_kernel(quick: Decoder) -> None:
     """Quantized matrices in the order of the project's own kernel, on the CPU; see :mod:`teachkit.native`."""
     layers = {n: p for n, p in quick.named_modules() if isinstance(p, QuantizedLinear) and can_dot(p)}
-    if layers:
-        native.load()
-        install(quick, {name: DotLinear(layer) for name, layer in layers.items()})
+    dots = {name: DotLinear(layer) for name, layer in layers.items()}
+    install(quick, dots)
+    if "head" in dots and isinstance(quick.embedding, Int8Embedding):
+        # Or the plain codes would be held, too.
+        quick.embedding = Int8Embedding(dots["head"], quick.dtype)  # type: ignore[assignment]
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     """The function compiled, as a copy of its own: all runs share one result, two models share none.
 
     Why  PyTorch keeps what it compiled with the code object, tries every kept variant in turn, and after
@@ -96,7 +102,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     code = function.__code__.replace()
     own = types.FunctionType(code, function.__globals__, function.__name__)
-    return torch.compile(own, dynamic=True, options=OPTIONS)
+    return torch.compile(own, dynamic=True, options={**OPTIONS, **options})
 
 
 def _of_arguments(guards: Sequence[Any]) -> list[bool]:
@@ -108,30 +114,37 @@ def _of_arguments(guards: Sequence[Any]) -> list[bool]:
     return [not (guard.is_global or guard.name.startswith("L['self']")) for guard in guards]
 
 
-# Calls between the compiled loops are C++, too, and repeat no checks of what the compiler itself made.
+# No checks of sizes that the compiler itself has set.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     "guard_filter_fn": _of_arguments,
-    "cpp_wrapper": True,
     "size_asserts": False,
 }
 
 
-def _one_token(compiled: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
-    """``compiled`` for one token of one row, ``plain`` for all else: tokens (B, T), or x (B, T, C)."""
+def _one_token(compiled: Callable[..., Tensor], plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``compiled`` for an x (B, T, C) of one token of one row, ``plain`` for all else.
 
-    def call(x: Tensor, *rest: object) -> Any:
-        return (compiled if x.shape[0] * x.shape[1] == 1 else plain)(x, *rest)
+    Also for the first token of all: the compiler would make it a program of its own, since nothing is past.
+    """
+
+    def call(x: Tensor, *rest: Any) -> Tensor:
+        first = bool(rest) and int(rest[-1].positions.max()) == 0
+        return (compiled if x.shape[:-1].numel() == 1 and not first else plain)(x, *rest)
 
     return call
 
 
 def _warm_up(model: Decoder) -> None:
-    """Steps at several lengths of two caches: what differs between them is compiled as variable."""
+    """Steps at two lengths in two caches: what differs between them must have been compiled as variable."""
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    config = model.config
+    # The compiler takes sizes that are equal in the first call for the same size.
+    others = {config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim, config.d_model}
+    apart = [n for n in range(5, min(config.context, 20) + 1) if n not in others]
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        for capacity in (6, 5):
+        for capacity in apart[-2:]:
             # Made outside, as generate() makes it: a tensor made in inference mode is of another kind.
-            cache = ContiguousCache(model.config, 1, capacity, dtype=model.dtype, device=model.device)
+            cache = ContiguousCache(config, 1, capacity, dtype=model.dtype, device=model.device)
             with torch.inference_mode():
                 for _ in range(4):
                     model(token, cache=cache)

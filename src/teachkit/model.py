@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -118,33 +116,21 @@ class Decoder(nn.Module):
         if last_only:
             last = step.valid.sum(1) - 1
             x = x[torch.arange(len(x), device=x.device), last][:, None]
-        return self.readout(x)
+        return self.project(self.norm(x))
 
     def hidden(self, tokens: Int[Tensor, "B T"], step: Step) -> Float[Tensor, "B T C"]:
         """The residual stream after the last block, before the final norm. Nothing is checked here."""
-        x, rope = self.embed(tokens, step.positions)
-        return self.run_blocks(x, rope, [step.layer(index) for index in range(len(self.blocks))])
-
-    def embed(
-        self, tokens: Int[Tensor, "B T"], positions: Int[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T C"], Rope | None]:
-        """What the first block reads: vectors of the tokens, and the turns of their positions."""
         x = self.embedding(tokens)
         if self.position_embedding is not None:
-            x = x + self.position_embedding(positions)
-        return x, self._rope(positions, x.dtype)
+            x = x + self.position_embedding(step.positions)
+        rope = self._rope(step.positions, x.dtype)
+        return self.run_blocks(x, rope, step)
 
-    def run_blocks(
-        self, x: Float[Tensor, "B T C"], rope: Rope | None, views: Sequence[LayerView]
-    ) -> Float[Tensor, "B T C"]:
-        """One block after the other, each with its view of the cache."""
-        for block, view in zip(self.blocks, views, strict=True):
-            x = block(x, rope, view)
+    def run_blocks(self, x: Float[Tensor, "B T C"], rope: Rope | None, step: Step) -> Float[Tensor, "B T C"]:
+        """One block after the other, each with its own view of the cache."""
+        for index, block in enumerate(self.blocks):
+            x = block(x, rope, step.layer(index))
         return x
-
-    def readout(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
-        """Logits from what the last block wrote."""
-        return self.project(self.norm(x))
 
     @property
     def dtype(self) -> torch.dtype:
