@@ -509,7 +509,7 @@ for i, block in enumerate(original.blocks):
 # The paper goes on training the converted model for 5 % of the original steps ([section 2.1](https://arxiv.org/abs/2305.13245)), and calls it *uptraining*. The sibling was trained for 1,000 steps; `multi_head_grouped` is its mean after 50 more.
 # The control is the sibling itself, trained on as long with all its heads.
 #
-# **Predict.** Which share of what the mean lost is brought back: a tenth, two thirds, all of it? And how much better does the control get?
+# **Predict.** Which share of what the mean lost is brought back: a tenth, half, all of it? And how much better does the control get?
 
 # %%
 grouped = tk.load("multi_head_grouped")
@@ -528,11 +528,11 @@ left = recorded["mean_uptrained"] - recorded["multi_head_trained_on"]
 Markdown(f"""
 **Explain.** On the whole held-out text uptraining brings back {share:.0%} of what the mean lost. The control gains {gain:.3f} bits per byte, so this is repair and not more knowledge. {left:.2f} are left to pay for a cache divided by {original.config.n_kv_heads // fewer}.
 
-Of four peaks of the learning rate ({recorded["factors"]} times the sibling's own) the one with the lowest training loss was taken: for the mean {recorded["factor"]:g}, the largest. A larger one might bring back more, and so might more than {recorded["up_steps"]} steps.
+Of four peaks of the learning rate ({recorded["factors"]} times the sibling's own) the one with the lowest training loss was taken: for the mean the last. A larger one might bring back more, and so might more than {recorded["up_steps"]} steps.
 """)
 
 # %% [markdown]
-# Watch its beginning: 16 steps of 1,024 tokens, on held-out files that are not scored.
+# A shorter one, live: 16 steps of 1,024 tokens, on held-out files that are not scored.
 #
 # **Predict.** Is the first head still ahead of the mean? Do random heads catch up? And the original?
 
@@ -586,7 +586,7 @@ Markdown(f"""
 | --- | ---: | ---: |
 {rows}
 
-**Explain.** The first head regains {regained["first"]:.0%} of what its conversion lost, the mean {regained["mean"]:.0%}, random heads {regained["random"]:.0%}. The first is still ahead of the mean, by {lead[1]:.2f} instead of {lead[0]:.2f} bits per byte. The original loses {drift:.2f}: so short a text teaches it nothing, so what the others win is repair.
+**Explain.** The first head regains {regained["first"]:.0%} of what its conversion lost, the mean {regained["mean"]:.0%}, random heads {regained["random"]:.0%}. The first is still ahead of the mean, by {lead[1]:.2f} instead of {lead[0]:.2f} bits per byte. The original loses {drift:.2f}: so short a text teaches it nothing, and what the others win is repair.
 
 {tk.measure.caption()}
 """)
