@@ -27,8 +27,8 @@ def fast(model: Decoder) -> Decoder:
     into the order of the project's own kernel (:mod:`teachkit.native`), which all steps then use. It takes
     a minute or less to compile, here and not in the first step; kept on disk, seconds the next time.
 
-    On CUDA PyTorch's own kernels multiply int4 and int8 weights. Nothing of that has been measured: no GPU was
-    at hand. CUDA graphs are not used, since the length of the cache is a size that changes with every step.
+    On CUDA PyTorch's own kernels multiply int4 and int8 weights. Nothing of that has been measured: there was
+    no GPU. CUDA graphs are not used: the length of the cache is a size that changes with every step.
 
     Raises  RuntimeError: no C++ compiler, no folder for what it makes, or a PyTorch too old for the options
             used; the message says which
