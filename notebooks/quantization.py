@@ -26,7 +26,7 @@
 # %% [markdown]
 # # Quantization: fewer bits for the same weights
 #
-# With weights in 8 bits instead of 32, a step of decode has a quarter of the bytes to fetch, and bytes are what it waits for. Yet the obvious program,
+# With weights in 8 bits instead of 32, a step of decode has a quarter of their bytes to fetch, and bytes are what a large model's step waits for. Yet the obvious program,
 # which stores 8 bits and turns them back into floats when they are needed, is **several times slower than before. Why? And what do the missing bits cost?**
 #
 # Write down a guess at each. Section 5 answers the first, section 8 the second.
@@ -87,12 +87,12 @@ about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}.")
 # %% [markdown]
 # ## 1. Eight bits: a scale for each row
 #
-# Take evenly spaced values from minus the largest weight of a row to plus it. Store for each weight the number of the nearest value, its *code*, and for
-# the row the distance between two values, its *scale*. Codes run from −127 to 127:
+# Take 255 evenly spaced values, from minus the largest magnitude in a row of weights to plus it. Store for each weight the number of the nearest value, its *code*,
+# from −127 to 127, and for the row the distance between two values, its *scale*:
 #
 # $$\text{scale} = \frac{\max |w|}{127} \qquad \text{code} = \mathrm{round}\!\left(\frac{w}{\text{scale}}\right) \qquad \text{weight} \approx \text{code} \cdot \text{scale}$$
 #
-# **Predict.** The largest weight of a row is 0.254. How far can rounding move a weight of that row, at most?
+# **Predict.** The largest magnitude in a row is 0.254. How far can rounding move a weight of that row, at most?
 #
 # <details>
 # <summary>Answer, once you have yours</summary>
@@ -123,7 +123,7 @@ print(f"root mean square error, in scales: {(off / scale).square().mean().sqrt()
 print(f"bits per weight, scales included: {stored.bits_per_weight}")
 
 # %% [markdown]
-# Half a scale bounds the error. Errors spread evenly over one step have a root mean square of $1/\sqrt{12} \approx 0.29$ scales, as here.
+# Half a scale bounds the error. Errors spread evenly between two values have a root mean square of $1/\sqrt{12} \approx 0.29$ scales, as here.
 #
 # A row's scale can wait until after the sum: $\sum_j (\text{code}_j \cdot \text{scale})\, x_j = \text{scale} \cdot \sum_j \text{code}_j\, x_j$. One scale
 # for the whole matrix would be simpler still.
@@ -143,14 +143,14 @@ for per in ("channel", "tensor"):
     print(line)
 
 # %% [markdown]
-# **Explain.** With one scale, the loudest row sets the step for all, and most other rows are left with two or three of the 255 values. (*Channel* is the field's word: here for a row
+# **Explain.** One scale for all is set by the loudest row, and leaves most others two or three codes on either side of zero. (*Channel* is the field's word: here for a row
 # of outputs, in section 6 for a column of inputs.) But an error of weights is not yet an error of predictions.
 
 # %% [markdown]
 # ## 2. Measured in pairs
 #
 # Quality is measured in bits per byte (lesson on the model), on windows of 512 tokens from files of Python's library that the model was not trained on. Some of these files are set
-# aside for *calibration*: some schemes look at text before they round, and must not be judged by the same text.
+# aside for *calibration*: section 4 looks at text before it rounds, and must not be judged by the same text.
 
 # %%
 folder = tk.weights.find("bundled")
@@ -172,7 +172,10 @@ n_bytes = sum(len(model.tokenizer.decode(row).encode()) for row in judged[:, 1:]
 
 
 def bits(model, cache=tk.cache.ContiguousCache, **options):
-    """Bits that each judged window costs: -log2 of the probability of every token that came"""
+    """Bits that each judged window costs: -log2 of the probability of every token that came
+
+    It reads through a cache, since section 7 rounds what is in it.
+    """
     spent = []
     for rows in judged.split(8):
         past, nats = cache(config, len(rows), 512, **options), 0
@@ -248,18 +251,16 @@ mean, error = mean_and_error("int8")
 verdict = "cannot be told from nothing" if abs(mean) < 2 * error else "is small but there"
 Markdown(f"""
 **Explain.** What int8 per row costs {verdict} on this sample. One scale per matrix hardly costs more in the model as trained, where the loudest row of any matrix is at most {loudest:.1f} times the median one.
-The plant leaves a scale per row as it was, since codes stay the same, and ruins the query matrix that has one scale. A scale per row is cheap: {stored.bits_per_weight - 8:.3f} bits per weight.
+The plant does nothing to rows with a scale of their own, whose codes stay the same; with one scale for the matrix, it leaves the other rows of the queries few codes. A scale per row is cheap: {stored.bits_per_weight - 8:.3f} bits per weight.
 """)
 
 # %% [markdown]
 # ## 3. Four bits: a scale and a zero for each group
 #
 # Sixteen values are few for a whole row. So it is cut into *groups* of 32, 64 or 128 neighbours. A group's sixteen values reach from its least weight to its largest: *scale* is the distance
-# between two, *zero* the value in the middle. (So in PyTorch's int4 kernels; other formats have only a scale.)
+# between two, *zero* the value of code 8, near the middle. A code of four bits, half a byte, is a *nibble*. (So in PyTorch's int4 kernels; other formats have only a scale.)
 #
 # $$\text{weight} \approx (\text{nibble} - 8) \cdot \text{scale} + \text{zero}, \qquad \text{nibble} = 0, 1, \ldots, 15$$
-#
-# A *nibble* is half a byte.
 #
 # **Predict.** Scale and zero take 16 bits each. How many bits per weight are stored with groups of 32, and of 128?
 
@@ -306,7 +307,7 @@ print("first two bytes    ", [f"{byte:08b}" for byte in pack(nibbles)[0, :2].tol
 int4_packing({f"row {i} of the matrix": weight[i, :32].tolist() for i in (0, 1, 2)}, byte=3)
 
 # %% [markdown]
-# **Explain.** The lines move apart to reach the one large weight, and most of the others share two or three nibbles: section 1's loud row, now inside a group. Smaller groups confine the damage and cost more bits.
+# **Explain.** The lines move apart to reach the one large weight, and the others are left with at most half of the nibbles: section 1's loud row, now inside a group. Smaller groups confine the damage and cost more bits.
 #
 # **Measure.** In `tk.quantize`, "rtn" is *round to nearest*, as above. The embedding stays in int8.
 
@@ -372,7 +373,7 @@ for name, packed in {"nearest": quant.int4(weight), "GPTQ": by_gptq}.items():
     print(line)
 
 # %% [markdown]
-# **Explain.** Its weights are further off, as they must be, its outputs closer. The last column is the control: a method that sees text could fit that text alone. On other files it errs a little more, and far less than the nearest. Now all layers:
+# **Explain.** Its weights are further off, its outputs closer. The last column is the control: a method that sees text could fit that text alone. On other files it errs a little more, and far less than the nearest. Now all layers:
 
 # %%
 pieces = [calibration[:8], calibration[8:]]
@@ -380,14 +381,14 @@ by_feedback = tk.quantize(model, "int4", group_size=64, method="gptq", calibrati
 judge("int4 by 64, gptq", by_feedback)
 
 # %% [markdown]
-# In the same format, and so at no cost when the model runs: only the codes are better chosen.
+# The format is the same, and so is the cost when the model runs: only codes and scales are better chosen.
 
 # %% [markdown]
 # ## 5. The obvious program is slower
 #
 # Now the puzzle, with one row of activations and 4096 × 4096 weights, in fp32 more than most processors cache. First count what every operation reads and writes.
 #
-# **Predict.** `F.linear(x, w8.dequantize())` fetches each weight as one byte. How many bytes per weight are read and written in all, when fp32 itself moves 4?
+# **Predict.** `w8.dequantize()` is `q.float() * scale`. In `F.linear(x, w8.dequantize())` each weight is fetched as one byte. How many bytes per weight are read and written in all, when fp32 itself moves 4?
 
 
 # %%
@@ -441,7 +442,7 @@ for name, way in ways.items():
     print(f"{name:35} {moved[name]:6.1f}")
 
 # %% [markdown]
-# The second line: 1 to read the codes and 4 to write them as fp32, 4 and 4 to multiply by the scale, 4 to read the result in the product. Only the last does fp32 need, too.
+# The second line: 1 to read the codes and 4 to write them as fp32, 4 and 4 to multiply by the scale, 4 to read the result in the product. Only the last is needed with fp32.
 # Four bits take several such operations to unpack.
 #
 # **Predict.** How many times as long as fp32 does the second line take with one row? With 256 rows, as in prefill?
@@ -468,7 +469,7 @@ told = [
 ]
 if times[fresh, 1] > 1.5 * times[reused, 1]:
     told.append(
-        f"Bytes are one part of that, fresh memory is the other, which the operating system hands out page by page at the first touch: the third and fourth line move the same bytes, in {times[fresh, 1]:.1f} and {times[reused, 1]:.1f} times fp32's time."
+        f"Bytes are one part of that. Fresh memory, which the operating system hands out page by page at the first touch, is another: the third and fourth line move the same bytes, in {times[fresh, 1]:.1f} and {times[reused, 1]:.1f} times fp32's time."
     )
 if times[first, 256] < times[first, 1]:
     told.append(
@@ -492,7 +493,7 @@ fp32 took {seconds["fp32", 1] * 1e3:.1f} ms with one row, {seconds["fp32", 256] 
 """)
 
 # %% [markdown]
-# So quantization makes nothing faster by itself. A *kernel* does, a program that widens a code in the processor's registers, on its way into the sum. Which program multiplies a matrix is decided in one place, `teachkit.kernels`, and `model.kernels()` says what was decided.
+# So quantization makes nothing faster by itself. A *kernel* does, a program that takes codes as they arrive and writes no wide weights to memory. PyTorch's int4 product widens each code in the processor's registers, on its way into the sum. Which program multiplies a matrix is decided in `teachkit.kernels`, and `model.kernels()` says what was decided.
 
 # %%
 for small in (int8, by_feedback):
@@ -500,12 +501,13 @@ for small in (int8, by_feedback):
         print(f"{use.name:20} {use.scheme:5} {use.bits_per_weight:6.3f} bits   {use.kernel}")
 
 # %% [markdown]
-# The library's product over int8 codes is the third line of the table, the slow way. `tk.fast(model)` gives a model whose steps of one row read the codes as they are, and whose `kernels()` names the program that does; the chapter on overhead measures such steps.
+# Over int8 codes "library product" is the table's third line, the slow way. `tk.fast(model)` gives both schemes a kernel of `teachkit`'s own ([`native`](../book/api.md)), which does not widen at all: even in registers that is work for the processor, and can take longer than fetching the codes. Instead each activation becomes two 8-bit
+# digits, once for all rows of the matrix, off by at most a 64,516th of the largest activation. Then the sums are of integers, and many processors multiply 64 pairs of bytes and add up the products in one instruction. `teachkit bench` measures such steps.
 
 # %% [markdown]
 # ## 6. Activations in eight bits, and one loud channel
 #
-# So far codes are widened and multiplied as floats. If activations are 8-bit codes, too, *W8A8*, products and sums are integers, which many processors multiply faster. An activation is known only when it comes; each token gets its scale then. (On a CPU `teachkit` takes these sums exactly, but in floats: measured here is the loss, not the speed.)
+# Two digits leave activations all but exact. *W8A8* keeps only the first, so that an activation is an 8-bit code like a weight: half as many products, which counts in prefill. An activation is known only when it comes; each token gets its scale then. (The cells below take the integer sums in floats, exactly: measured here is the loss, not the speed.)
 
 
 # %%
@@ -524,6 +526,8 @@ for name, result in (("weights only", some @ stored.dequantize().T), ("W8A8", in
     print(f"{name:13} {100 * (result - exact).norm() / exact.norm():.1f}")
 
 # %% [markdown]
+# Two roundings of about the same coarseness: errors add up in squares, hence a factor near $\sqrt 2$.
+#
 # Large language models have a few input channels that are many times louder than the rest, the same ones for nearly every token ([Dettmers et al. 2022](https://arxiv.org/abs/2208.07339)). This small model has none, so plant
 # one. What attention and MLP read comes from a norm, whose gain multiplies each channel: multiply one gain by 32, and divide the weights that read this channel by 32.
 #
@@ -638,7 +642,7 @@ Markdown(f"""
 """)
 
 # %% [markdown]
-# **The answer, second part.** Eight bits cost next to nothing; four, well chosen, little. Neither is a law: one loud channel (section 6) undid W8A8 and int4 alike. `teachkit bench` makes this table on more text, with predicted and measured tokens per second.
+# **The answer, second part.** Eight bits cost next to nothing; four, well chosen, little. Neither is a law: one loud channel (section 6) hurt W8A8 and ruined int4. `teachkit bench` makes this table on more text, with predicted and measured tokens per second.
 
 # %% [markdown]
 # ## What real systems do
@@ -683,7 +687,7 @@ deck = "Li and Li, [*Quantifying Latency-Accuracy of LLMs*](https://bu9gy.github
 Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
-| int8 loses no precision, or very little; int4 some | {talk} | Both hold here for weights with a scale per row or group (section 8). Not for int8 as such: one scale per matrix with loud rows, and W8A8 with a loud channel, lose per cents. |
+| int8 loses no precision, or very little; int4 some | {talk} | Both hold here for weights with a scale per row or group (section 8). Not for int8 as such: one scale per matrix with loud rows costs {mean_and_error("planted, int8 per tensor")[0]:.0f} %, W8A8 with a loud channel {mean_and_error("loud channel, w8a8")[0]:.0f}. |
 | int8 halves the weights, int4 quarters them | same talk | Right for the bare codes. With a 16-bit scale for every 32 weights int4 is {16 / 4.5:.2f} times smaller: {n_llama * 4.5 / 8e9:.2f} GB instead of {n_llama * 4 / 8e9:.2f} for LLaMA-7B. |
 | The critical batch stays the same | same talk | If weights *and* activations are narrow, and arithmetic as much faster: {critical(8, 8):.0f} on an A100, as in 16 bits. With narrow weights alone, {critical(8, 16):.1f} in 8 bits and {critical(4, 16):.1f} in 4. |
 | int8 arithmetic should be twice as fast; 1.5 times is what one gets | same talk | A measurement, of shapes that are not given. The A100's data sheet allows {a100.peak(8) / a100.peak(16):.0f} times. |
@@ -788,7 +792,7 @@ Markdown(f"""
 #
 # ## Not covered here
 #
-# Floating-point formats of 8 and 4 bits (FP8, MXFP4), formats below 4 bits, and training with rounded weights. AWQ is named, not built. Pruning and distillation, other ways to fewer bytes, come in a later part.
+# Floating-point formats of 8 and 4 bits (FP8, MXFP4), formats below 4 bits, and training with rounded weights. Pruning and distillation come in a later part.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
