@@ -79,7 +79,7 @@ def can_dot(layer: QuantizedLinear) -> bool:
     return on_cpu and native.fits(layer.out_features, layer.in_features, group_size)
 
 
-def together(x: Float[Tensor, "*any K"], *layers: nn.Module) -> list[Float[Tensor, "*any N"]]:
+def together(x: Float[Tensor, "*any K"], *layers: nn.Module) -> list[Float[Tensor, "*any _"]]:
     """The outputs of layers that read the same x: in one call of the kernel, where they are made for it.
 
     Why  q, k and v, or gate and up, are three and two matrices, some small: a call costs as much as one

@@ -86,7 +86,7 @@ def rows(
 
 def dot(
     x: Float[Tensor, "*any K"],
-    matrices: Sequence[UInt8[Tensor, "tiles bytes"]],
+    matrices: Sequence[UInt8[Tensor, "_ bytes"]],
     *,
     bits: int,
     group_size: int,
