@@ -237,7 +237,7 @@ for W in (32, 62, 63, 64, 65, 128):
 
 # %% [markdown]
 # **Explain.** One token decides. With $W = 64$ the answer is the oldest key in view and the model finds it; with $W = 63$ it has just left and the second copy is
-# as hard as the first. Though the reach covers the whole text, nothing useful comes through relays. The reason lies in training, not only in the mask: relays have to be
+# as hard as the first: harder than an even guess, $\log_2 4096 = 12$, for the model expects Python. With $W = 128$ it is found among more keys, and costs a little more. Though the reach covers the whole text, nothing useful comes through relays. The reason lies in training, not only in the mask: relays have to be
 # learnt, and this model never needed one. What a model trained with a window carries on has to be measured on that model.
 #
 # So the answer to the puzzle has two parts. It *can* know through $L$ layers, $L(W - 1)$ tokens back. How much it *does* know is no property of the mask; the
