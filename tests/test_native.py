@@ -126,6 +126,17 @@ def test_two_digits_are_as_close_as_said(bits, group):
         assert (found <= most).all(), (name, (found / most).max().item())
 
 
+@pytest.mark.parametrize(("digits", "divisor"), [(1, 254), (2, 2 * 127 * 254)])
+def test_no_activation_is_off_by_more_than_half_a_step(digits, divisor):
+    """A product with the unit matrix shows each: in a sum of many, errors of both signs hide one another."""
+    codes = (128 + torch.eye(K)).to(torch.uint8)
+    x = torch.stack(list(ROWS.values()))
+    error = (product(x, codes, [torch.ones(K, 1)], 8, K, digits) - x).double().abs()
+    allowed = x.abs().amax(-1, keepdim=True).double() * (1.005 / divisor + 2.0**-22)
+    assert (error <= allowed).all()
+    assert error[0].max() > 0.9 * allowed[0, 0], "nor are there more digits than said"
+
+
 @pytest.mark.parametrize("value", [1.7e-36, 2.3e-36, 3.1e-36, 0.3, 2e33])
 def test_a_row_of_one_value_is_off_by_rounding_only(value):
     """Its digits are 127 and 0; of tiny rows the 254th part of the scale would be no normal number."""
