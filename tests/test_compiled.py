@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 HEAD = """
 import torch, teachkit as tk
@@ -32,6 +33,7 @@ def run(code):
         text=True,
         timeout=300,
         check=False,
+        cwd=Path(__file__).parent,  # where conftest is
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
@@ -137,3 +139,65 @@ def test_bundled_model_in_bf16():
     plain, compiled = map(float, out.split())
     # The compiler keeps fp32 inside a loop where the plain step rounds: no further from the truth.
     assert compiled < 1.2 * plain
+
+
+# Shapes that the own kernel takes: outputs in sixteens, inputs in groups of 32.
+TILED = {
+    "vocab_size": 64,
+    "d_model": 96,
+    "n_heads": 6,
+    "n_kv_heads": 2,
+    "head_dim": 16,
+    "d_ff": 160,
+    "tied": True,
+}
+
+
+def test_quantized_models_by_the_own_kernel(tmp_path):
+    """Against the same values in float64; w8a8 against its own plain form, as it rounds activations too."""
+    run(f"""
+        import pytest
+        from dataclasses import replace
+        from teachkit.dot_linear import DotLinear
+        from teachkit.linear import QuantizedLinear
+        from teachkit.model import Decoder
+
+        def in_float64(made):
+            held = {{n: p for n, p in made.named_modules() if isinstance(p, QuantizedLinear)}}
+            state = {{n: t for n, t in made.state_dict().items() if not n.startswith(tuple(held))}}
+            state |= {{n + ".weight": p.weight.dequantize() for n, p in held.items()}}
+            state["embedding.weight"] = state["head.weight"]
+            plain = Decoder(replace(made.config, tied=False)).double().eval()
+            plain.load_state_dict(state)
+            return plain
+
+        model = tiny_model(tiny_config(**{TILED!r})).requires_grad_(True)
+        prompt, tokens = [3, 1, 4, 1, 5], [9, 2, 6, 5, 3]
+        for scheme in ("int8", "int4", "w8a8"):
+            made = tk.quantize(model, scheme, group_size=32)
+            quick = fast(made)
+            assert {{use.kernel for use in quick.kernels()}} == {{kernels.DOT}}, scheme
+            assert [u.nbytes for u in quick.kernels()] == [u.nbytes for u in made.kernels()]
+            found = steps(quick, cache(quick), prompt, tokens)
+            if scheme == "w8a8":
+                expected = steps(made, cache(made), prompt, tokens)
+            else:
+                truth = in_float64(made)
+                expected = truth(torch.tensor([prompt + tokens]))[:, len(prompt) - 1:].float()
+            # Two digits: 1 in 64,516 of the largest activation. One digit: a tie may fall the other way.
+            off = (found - expected).abs().max() / expected.abs().max()
+            assert off < (2e-2 if scheme == "w8a8" else 5e-4), (scheme, off)
+            assert isinstance(quick.head, DotLinear)
+            assert quick.embedding._tied[0] is quick.head, "codes held once"
+            assert not any(p.requires_grad for p in quick.parameters())
+            folder = {str(tmp_path)!r} + "/" + scheme
+            tk.save(quick, folder)
+            back = tk.load(folder)
+            for use in made.kernels():
+                a, b = (m.get_submodule(use.name).weight for m in (made, back))
+                assert torch.equal(a.dequantize(), b.dequantize()), use.name
+            with pytest.raises(ValueError, match="model: expected one that is not compiled"):
+                tk.quantize(quick, "int8")
+            with pytest.raises(RuntimeError, match="made fast for the CPU, not for meta"):
+                quick.to("meta")
+    """)
