@@ -15,8 +15,8 @@
 #     objectives:
 #       - Count the operations of a decode step, profile them, and say how much the profiler itself adds
 #       - Measure the price of starting an operation, and tell from a model's width whether that price or its bytes decide
-#       - Fuse operations by hand, test that the results stay equal, and measure what each fusion gives back
-#       - Compile the decode step, count what remains of its operations, and compare tokens per second in one run
+#       - Fuse operations by hand, and measure what that gives back
+#       - Compile the decode step, count what remains of its operations, and compare tokens per second
 #       - Name four cases in which compiling loses, each with a measurement
 #       - Bound from the price of a launch what CUDA graphs can give for a published shape and device
 #     minutes: 60
@@ -36,13 +36,13 @@
 #
 # - count the operations of a decode step, profile them, and say how much the profiler itself adds;
 # - measure the price of starting an operation, and tell from a model's width whether that price or its bytes decide;
-# - fuse operations by hand, test that the results stay equal, and measure what each fusion gives back;
-# - compile the decode step, count what remains of its operations, and compare tokens per second in one run;
+# - fuse operations by hand, and measure what that gives back;
+# - compile the decode step, count what remains of its operations, and compare tokens per second;
 # - name four cases in which compiling loses, each with a measurement;
 # - bound from the price of a launch what CUDA graphs can give for a published shape and device.
 #
-# **You need** the lessons on the model, on the KV cache, on the roofline (bound, residual) and on the cost model. Compiling needs a C++ compiler, such as `g++`. No
-# GPU, and no network once `teachkit` is installed. Allow an hour, and half as much for the exercises.
+# **You need** the lessons on the model, on the KV cache, on the roofline (bound) and on the cost model. Compiling needs a C++ compiler, such as `g++`. No
+# GPU, and no network once `teachkit` is installed. Allow an hour, and a quarter for the exercises.
 
 # %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
@@ -64,7 +64,6 @@ if importlib.util.find_spec("teachkit") is None:
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import itertools
-import logging
 import os
 import time
 import types
@@ -84,15 +83,14 @@ import teachkit as tk
 from teachkit import bench, cost, figures, hardware, kernels, layers, roofline, shapes
 
 torch.set_grad_enabled(False)  # nothing is trained here
-torch._logging.set_logs(dynamo=logging.ERROR)  # section 5 provokes a warning on purpose
 started = time.perf_counter()
 about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
 
 # %% [markdown]
 # ## 1. One step, operation by operation
 #
-# The bundled model has read 128 tokens and writes the next one. The roofline gives the least time for that: the step's bytes over the rate at which this machine
-# reads. The model is small enough that caches may hold it, so that rate is measured on as many bytes as it has.
+# The bundled model has read 128 tokens and writes the next one. The least time for that is the step's bytes over the rate at which this machine
+# reads. Caches may hold so small a model, so the rate is measured on as many bytes as it has.
 
 
 # %%
@@ -149,12 +147,28 @@ Read at {rate / 1e9:.0f} GB/s, these bytes take {bound_s * 1e3:.2f} ms. The step
 # %% [markdown]
 # ### Count
 #
-# **Predict.** The model has 6 layers. How many operations does PyTorch run for one token: 50, 300 or 1,000? How many of them touch a weight?
+# **Predict.** The model has 6 layers. How many operations does PyTorch run for one token: 50, 300 or 1,000? How many of them read a weight?
 #
-# Every operation passes PyTorch's dispatcher, and a *dispatch mode* sees it there. *Views*, such as a transpose, compute nothing and are left out.
+# Every operation passes PyTorch's dispatcher, and a *dispatch mode* sees it there. *Views*, such as a transpose, compute nothing and are left out. `Part` names what is running, for a second count below.
 
 
 # %%
+class Part:
+    """`with Part("norms"):` gives what runs within a name, and adds up its time"""
+
+    now, spent_s = "around", Counter()
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        Part.now, self.start = self.name, time.perf_counter()
+
+    def __exit__(self, *error):
+        Part.spent_s[self.name] += time.perf_counter() - self.start
+        Part.now = "around"
+
+
 class Operations(TorchDispatchMode):
     """Counts operations by name and by part, and those that read a weight of the model"""
 
@@ -172,22 +186,6 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Part:
-    """`with Part("norms"):` gives what runs within a name, and adds up its time"""
-
-    now, spent_s = "around", Counter()
-
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        Part.now, self.start = self.name, time.perf_counter()
-
-    def __exit__(self, *error):
-        Part.spent_s[self.name] += time.perf_counter() - self.start
-        Part.now = "around"
-
-
 with Operations(model) as seen:
     eager()
 operations = seen.names.total()
@@ -198,41 +196,31 @@ print(f"  matrix products        {seen.names['mm']}")
 print("most frequent           ", ", ".join(f"{n} {k}" for k, n in seen.names.most_common(5)))
 
 # %% [markdown]
-# **Explain.** Seven matrices in each of 6 layers and the head make 43 products (`mm`); the other weights are 13 norms and a row of the embedding. The rest moves a few hundred numbers of one token around: scale, square, rotate, copy into the
+# **Explain.** Seven matrices in each of 6 layers and the head make 43 products (`mm`); the other weights are 13 norms and a row of the embedding. The rest works on a few hundred numbers of one token: square, scale, rotate, copy into the
 # cache, add. (`_unsafe_view` only gives a product's result its shape. PyTorch does not call it a view, so it is counted.)
 #
 # ### Time
 #
 # PyTorch's profiler notes when each operation starts and ends. *Self* is its own time, without the operations that it calls.
 #
-# **Predict.** What share of the step do the 43 products take? And how much slower does a step become because it is being profiled?
+# **Predict.** What share of the step do the 43 products take?
 
 # %%
-CPU = [ProfilerActivity.CPU]
-
-
-N_STEPS = 10
+CPU, N_STEPS = [ProfilerActivity.CPU], 10
 
 
 def profiled(step):
-    """The profiler's record of N_STEPS steps, after one that is not recorded"""
+    """The profiler's record of N_STEPS steps, and the seconds of one of them"""
     step()
     with profile(activities=CPU) as record:
+        start = time.perf_counter()
         for _ in range(N_STEPS):
             step()
-    return record
+        seconds = (time.perf_counter() - start) / N_STEPS
+    return record, seconds
 
 
-def under_profiler():
-    with profile(activities=CPU):
-        start = time.perf_counter()
-        eager()
-        return time.perf_counter() - start
-
-
-record = profiled(eager)
-watched_s = sorted(under_profiler() for _ in range(15))[7]
-plain_s = median_s({"step": eager})["step"]
+record, watched_s = profiled(eager)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 events = sorted(record.key_averages(), key=lambda e: -e.self_cpu_time_total)
@@ -241,19 +229,19 @@ rows = "\n".join(
     f"| `{e.key}` | {e.count // N_STEPS} | {e.self_cpu_time_total / e.count:.1f} | {e.self_cpu_time_total / N_STEPS / 1e3:.2f} |"
     for e in events[:10]
 )
-slower = watched_s / plain_s - 1
+slower = watched_s / eager_s - 1
 Markdown(f"""
 | operation | times | µs each | ms, self |
 | --- | ---: | ---: | ---: |
 {rows}
 
-Per step the profiler records {n_events:,} events for {operations} operations: views, allocations and calls within calls count there, too. The control: under the profiler the step takes {watched_s * 1e3:.2f} ms, without it {plain_s * 1e3:.2f}, {slower:+.0%}. So the table says where to look. How long a step takes, a clock around the whole of it says.
+The profiler records views, allocations and calls within calls, too: {n_events:,} events a step. That costs time itself: under the profiler the step takes {watched_s * 1e3:.2f} ms, without it {eager_s * 1e3:.2f}, {slower:+.0%}. So the table says where to look; how long a step takes, a clock around the whole of it says.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# A name such as `mul` does not say what the multiplication is for. So we write the step out, with a stopwatch around each part. It must give the model's logits. `cache.plan` says where the
+# A name such as `mul` does not say what the multiplication is for. So we write the step out, with a stopwatch around each part; it must give the model's logits. A block's products come as functions, so that section 3 can put others in their place. `cache.plan` says where the
 # new token stands, as in the lesson on the KV cache.
 
 
@@ -326,8 +314,6 @@ torch.testing.assert_close(hand(), eager(), rtol=1e-4, atol=1e-4)
 with Operations(model) as counted:
     hand()
 print("operations by hand", counted.parts.total())
-for name, n in counted.parts.most_common():
-    print(f"{n:5}  {name}")
 
 # %%
 Part.spent_s.clear()
@@ -350,7 +336,6 @@ def draw_parts():
 
 
 hand_ms = sum(part_ms.values())
-first = next(iter(part_ms))
 product_share = part_ms["products"] / hand_ms
 product_gap = part_ms["products"] / (bound_s * 1e3)
 display(
@@ -361,8 +346,7 @@ display(
     )
 )
 Markdown(f"""
-**Explain.** Most time goes to the {first}. The products, which read nearly all bytes, take {product_share:.0%} of the {hand_ms:.2f} ms, {product_gap:.1f} times the bound on the whole step. So there are two questions: why products take longer than their bytes (section 4),
-and what {1 - product_share:.0%} of the time is spent on, where there is next to nothing to read or to compute (sections 2 and 3).
+**Explain.** The products, which read nearly all bytes, take {product_share:.0%} of the {hand_ms:.2f} ms, {product_gap:.1f} times the bound on the whole step. Two questions follow: what {1 - product_share:.0%} of the time is spent on, where there is next to nothing to read or to compute (sections 2 and 3), and why products take longer than their bytes (section 4).
 
 {tk.measure.caption()}
 """)
@@ -402,7 +386,6 @@ def draw_add():
     return fig
 
 
-twice = next((n for n in ADD_SIZES if add_s[n] > 2 * start_s), ADD_SIZES[-1])
 display(
     figures.static(
         draw_add,
@@ -411,58 +394,25 @@ display(
     )
 )
 Markdown(f"""
-1,000 numbers take {add_s[1000] / add_s[1]:.1f} times as long as one. The flat part, {start_s * 1e6:.2f} µs, is *overhead*: the call from Python, the checks of shapes, the search for the kernel of this dtype and device. Of the sizes tried, {twice:,} is the
-first to take more than twice as long. The residual stream of our model has {config.d_model} numbers.
+1,000 numbers take {add_s[1000] / add_s[1]:.1f} times as long as one. The flat part, {start_s * 1e6:.2f} µs, is *overhead*: the call from Python, the checks of shapes, the search for the kernel of this dtype and device. The residual stream of our model has {config.d_model} numbers.
 
-{operations} operations at this price are {operations * start_s * 1e3:.2f} ms.
-
-{tk.measure.caption()}
-""")
-
-# %% [markdown]
-# An addition is about the cheapest operation there is. Some others, on a few dozen numbers, and where there is one, the part of `teachkit` that does the same work:
-
-# %%
-narrow = tk.Decoder(replace(config, d_model=32, head_dim=8, d_ff=88)).eval()
-small, q = torch.ones(1, 1, 32), torch.ones(1, 4, 1, 8)
-kv = torch.ones(1, 2, 16, 8)
-linear, norm = narrow.blocks[0].attention.q, narrow.norm
-attend = tk.attention.scaled_dot_product_attention
-price_s = {
-    "a view": fastest_s(lambda: small.view(1, 1, 4, 8)),
-    "addition": fastest_s(lambda: small + small),
-    "softmax": fastest_s(lambda: small.softmax(-1)),
-    "F.linear": fastest_s(lambda: F.linear(small, linear.weight)),
-    "the same, teachkit's layer": fastest_s(lambda: linear(small)),
-    "F.rms_norm": fastest_s(lambda: F.rms_norm(small, (32,))),
-    "the same, teachkit's layer ": fastest_s(lambda: norm(small)),
-    "scores and mix: two products": fastest_s(lambda: (q @ q.transpose(2, 3)) @ q),
-    "attention, teachkit's function": fastest_s(lambda: attend(q, kv, kv, causal=True)),
-}
-
-# %% tags=["nbval-ignore-output", "hide-input"]
-rows = "\n".join(f"| {name.strip()} | {s * 1e6:.1f} |" for name, s in price_s.items())
-Markdown(f"""
-| on a few dozen numbers | µs |
-| --- | ---: |
-{rows}
-
-Between a function and the same work in `teachkit` lies Python: a module's call, the choice of a kernel, checks that say what is wrong with a shape.
+At this price {operations} operations start in {operations * start_s * 1e3:.2f} ms. But an addition is about the cheapest there is, and a model reaches it through modules and views.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# Now whole steps. Six decoders have the layers and heads of the bundled one, random weights, and widths from 32 to 1,024: the same code, equally many operations, and from hardly any bytes to many.
+# So we measure whole steps. Six decoders have the layers and heads of the bundled one, random weights, and widths from 32 to 1,024: the same code, equally many operations, and from hardly any bytes to many. The rate is now that beyond the caches.
 #
 # **Predict.** The widest reads some three hundred times the bytes of the narrowest. How many times as long does its step take?
 
 # %%
 WIDTHS = (32, 64, 128, 256, 512, 1024)
-decoders = {32: narrow}
-for width in WIDTHS[1:]:
-    wider = replace(config, d_model=width, head_dim=width // 4, d_ff=width * 11 // 4)
-    decoders[width] = tk.Decoder(wider).eval()
+decoders = {}
+for width in WIDTHS:
+    other = replace(config, d_model=width, head_dim=width // 4, d_ff=width * 11 // 4)
+    decoders[width] = tk.Decoder(other).eval()
+narrow = decoders[32]
 assert decoders[256].config == config
 
 n_bytes = {w: cost.decode_step(d.config, 1, PAST, **FP32).bytes for w, d in decoders.items()}
@@ -495,11 +445,6 @@ def draw_widths():
     return fig
 
 
-rows = "\n".join(
-    f"| {w:,} | {n_bytes[w] / 1e6:.1f} | {n_bytes[w] / far_rate * 1e3:.2f} | {predicted_s(w) * 1e3:.2f} | {width_s[w] * 1e3:.2f} "
-    f"| {min(1, floor_s / width_s[w]):.0%} |"
-    for w in WIDTHS
-)
 grown = width_s[1024] / width_s[32]
 display(
     figures.static(
@@ -509,12 +454,8 @@ display(
     )
 )
 Markdown(f"""
-| width | MB | bound, ms | narrow step + bytes, ms | measured, ms | overhead, at most |
-| ---: | ---: | ---: | ---: | ---: | ---: |
-{rows}
-
-**Explain.** The narrow decoder's step is all overhead: {floor_s * 1e3:.2f} ms, **{floor_s / operations * 1e6:.1f} µs for each operation**, {floor_s / operations / start_s:.1f} times an addition's price. The views, modules and checks that come with it are in that price.
-From the narrowest to the widest, bytes grow {n_bytes[1024] / n_bytes[32]:.0f}-fold and time {grown:.0f}-fold. At width {config.d_model} overhead is up to {min(1, floor_s / width_s[256]):.0%} of the step; at {WIDTHS[-1]:,} it is {floor_s / width_s[1024]:.0%}, and fusing small operations cannot give back more. What a wide decoder's step has above the dashed line is not overhead: its products read more slowly than this machine can.
+**Explain.** The narrow decoder's step is all overhead: {floor_s * 1e3:.2f} ms, **{floor_s / operations * 1e6:.1f} µs for each operation**, {floor_s / operations / start_s:.1f} times an addition's price, with the modules, views and checks around it.
+From the narrowest to the widest, bytes grow {n_bytes[1024] / n_bytes[32]:.0f}-fold and time {grown:.0f}-fold. At width {config.d_model} overhead is up to {min(1, floor_s / width_s[256]):.0%} of the step; at {WIDTHS[-1]:,} up to {floor_s / width_s[1024]:.0%}, and starting fewer operations cannot give back more. What a wide decoder's step has above the dashed line is not overhead: its products read more slowly than this machine can.
 
 {tk.measure.caption()}
 """)
@@ -538,33 +479,19 @@ gain = model.norm.weight
 norms = {
     "by hand": lambda: norm_by_hand(x, gain),
     "F.rms_norm": lambda: F.rms_norm(x, x.shape[-1:], gain, config.norm_eps),
-    "teachkit's layer": lambda: model.norm(x),
 }
-n_norm = {name: bench.count_operations(call) for name, call in norms.items()}
+torch.testing.assert_close(norms["F.rms_norm"](), norms["by hand"]())
 for name, call in norms.items():
-    torch.testing.assert_close(call(), norms["by hand"]())
-    print(f"{name:17} {n_norm[name]} operations")
-norm_s = {name: fastest_s(call) for name, call in norms.items()}
-
-# %% tags=["nbval-ignore-output", "hide-input"]
-listed = ", ".join(f"{name} {s * 1e6:.1f}" for name, s in norm_s.items())
-spelt = (
-    "One name, and as many kernels as before: on a CPU this PyTorch spells `F.rms_norm` out as square, mean, root and products"
-    if n_norm["F.rms_norm"] == n_norm["by hand"]
-    else f"In this PyTorch `F.rms_norm` is {n_norm['F.rms_norm']} operations on a CPU"
-)
-Markdown(f"""
-**Explain.** {spelt}. In µs: {listed}. On CUDA it has a kernel of its own. Whether something is fused, a profile says, not its name.
-
-{tk.measure.caption()}
-""")
+    print(f"{name:10} {bench.count_operations(call)} operations")
 
 # %% [markdown]
+# **Explain.** One name, and as many operations as before: on a CPU this PyTorch spells it out. On CUDA it has a kernel of its own. Whether something is fused, a count says, not its name.
+#
 # ### Products with the same input
 #
 # $q$, $k$ and $v$ come from one vector, and so do gate and up. Put their matrices on top of each other, once, when the model is loaded: then one product does for three, or two.
 #
-# **Predict.** The bytes are the same. Does one product take as long as the three, or less?
+# **Predict.** The bytes are the same. How many products are saved in 6 blocks, and how much time, at the price of section 2?
 
 
 # %%
@@ -580,49 +507,16 @@ def stacked(block):
     )
 
 
-apart, together = ([make(b) for b in model.blocks] for make in (separate, stacked))
-for old, new in zip(apart, together, strict=True):
-    for a, b in zip(old, new, strict=True):
-        torch.testing.assert_close(b(x), a(x))
-hand, fused = by_hand(apart), by_hand(together)
+fused = by_hand([stacked(block) for block in model.blocks])
 torch.testing.assert_close(fused(), eager(), rtol=1e-4, atol=1e-4)
 n_hand, n_fused = (bench.count_operations(step) for step in (hand, fused))
 print(f"operations of a step by hand: {n_hand} with five matrices, {n_fused} with two")
-
-
-def through_all(products, which):
-    """q, k, v (0) or gate and up (1) of all blocks"""
-    return lambda: [pair[which](x) for pair in products]
-
-
-product_s = median_s(
-    {
-        (which, n): through_all(p, which)
-        for which in (0, 1)
-        for n, p in ((5, apart), (2, together))
-    }
-)
 fusing_s = median_s({"five": hand, "two": fused}, repeats=60)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-rows = "\n".join(
-    f"| {name} | {product_s[which, 5] * 1e3:.2f} | {product_s[which, 2] * 1e3:.2f} |"
-    for which, name in ((0, "q, k and v, all blocks"), (1, "gate and up, all blocks"))
-)
-saved = fusing_s["five"] - fusing_s["two"]
 fewer = n_hand - n_fused
-told = (
-    f"save {saved / fusing_s['five']:.0%} of the step, {saved / fewer * 1e6:.0f} µs for each operation that is gone."
-    if saved > 0.02 * fusing_s["five"]
-    else "save nothing that this run can tell from noise."
-)
 Markdown(f"""
-| ms | separate | stacked |
-| --- | ---: | ---: |
-{rows}
-| whole step by hand | {fusing_s["five"] * 1e3:.2f} | {fusing_s["two"] * 1e3:.2f} |
-
-**Explain.** {fewer} operations fewer, of {n_hand}, {told} Every byte is still read, and {n_fused} operations are still started, most of them elementwise. To fuse those one has to write a kernel for each group. A compiler does that.
+**Explain.** {fewer // 2} products fewer are {fewer} operations, for each brings its `_unsafe_view`. At the {floor_s / operations * 1e6:.1f} µs of section 2, an average, that saves {fewer * floor_s / operations * 1e3:.2f} ms. Measured: {fusing_s["five"] * 1e3:.2f} ms a step with five matrices, {fusing_s["two"] * 1e3:.2f} with two. Every byte is still read, and {n_fused} operations are still started, most of them elementwise. To fuse those, a kernel must be written for each group. A compiler does that.
 
 {tk.measure.caption()}
 """)
@@ -676,20 +570,14 @@ one_row_s = median_s(ways, repeats=8)
 rows = "\n".join(
     f"| {name} | {s * 1e3:.1f} | {W.nbytes / s / 1e9:.1f} |" for name, s in one_row_s.items()
 )
-lib, own = one_row_s["library product"], one_row_s["kernels.product, compiled"]
-unfused = one_row_s["W * x, then a sum"]
-reads_better = (
-    f"reads W {lib / own:.1f} times as fast as the library's product"
-    if lib > 1.05 * own
-    else "is in this run no faster than the library's product"
-)
+unfused, own = (one_row_s[n] for n in ("W * x, then a sum", "kernels.product, compiled"))
 Markdown(f"""
 | W: {W.nbytes / 1e6:.0f} MB | ms | W's bytes, GB/s |
 | --- | ---: | ---: |
 {rows}
 
-**Explain.** As it stands, the line writes that matrix and reads it again: {unfused / own:.0f} times as long as compiled. Compiled, it is one loop, which reads each row of W once, keeps its sum in registers and writes one number. It {reads_better}. The library's product is made for many rows: such a product copies blocks of W
-into an order in which all rows can use them from a cache ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)), and one row uses them once. In `teachkit`, `kernels.choose` decides: the sum for one row in compiled code on a CPU, the library's product otherwise.
+**Explain.** As it stands, the line writes a matrix and reads it again: {unfused / own:.1f} times as long as compiled. Compiled, it is one loop, which reads each row of W once, keeps its sum in registers and writes one number. `kernels.product` is the same with several running sums. The library's product is made for many rows: it copies blocks of W
+into an order in which all can use them from a cache ([Goto and van de Geijn 2008](https://doi.org/10.1145/1356052.1356053)), and one row uses them once. In `teachkit`, `kernels.choose` decides: the sum for one row in compiled code on a CPU, the library's product otherwise.
 
 {tk.measure.caption()}
 """)
@@ -697,17 +585,18 @@ into an order in which all rows can use them from a cache ([Goto and van de Geij
 # %% [markdown]
 # ### The whole step
 #
-# `tk.fast(model)` returns a decoder over the same weights. Its steps with one row run as a few compiled functions, each of a whole block or more; blocks are the same code on other weights, so what is compiled once serves them all, at any length of the cache. All other steps run as before.
+# `tk.fast(model)` returns a decoder over the same weights. In its steps of one token each block is one call of a compiled function, and so is the head, for any length of the cache. All other steps run as before: prefill, several sequences, the first token of an empty cache.
 #
-# **Predict.** How long does compiling take, and how many tokens per second does it give back?
+# **Predict.** How many programs are compiled for 6 blocks and a head, and how many times does a step call them? How many times as fast can the step become at most, by the bound of section 1, and how many do you expect?
 
 # %%
-before = Counter(counters["inductor"])
+before = counters["stats"] + counters["inductor"]
 start = time.perf_counter()
 quick = tk.fast(model)
 compile_s = time.perf_counter() - start
-looked_up = Counter(counters["inductor"]) - before
-n_found, n_made = looked_up["fxgraph_cache_hit"], looked_up["fxgraph_cache_miss"]
+made = counters["stats"] + counters["inductor"] - before
+n_found, n_made = made["fxgraph_cache_hit"], made["fxgraph_cache_miss"]
+print("programs compiled", made["unique_graphs"])
 
 for name, m in (("eager", model), ("fast", quick)):
     print(f"{name:6}", Counter(use.kernel for use in m.kernels()))
@@ -721,55 +610,42 @@ texts = {name: tk.generate(m, prompt, 40) for name, m in (("eager", model), ("fa
 print("same tokens   ", texts["eager"].tokens == texts["fast"].tokens)
 
 # %%
-fast_record = profiled(fast_step)
-
-
-def per_step(record, *names):
-    """Events of a step whose name begins with one of these"""
-    return sum(e.name.startswith(names) for e in record.events()) // N_STEPS
-
-
-def from_python(record):
-    """Events of a step that Python started, rather than another event"""
-    return sum(e.cpu_parent is None for e in record.events()) // N_STEPS
-
-
+fast_record, _ = profiled(fast_step)
 COMPILED = "Torch-Compiled Region"  # so the profiler calls a compiled function
-calls = per_step(fast_record, COMPILED)
-library_products = {
-    name: per_step(r, "aten::mm", "aten::bmm")
-    for name, r in (("eager", record), ("fast", fast_record))
-}
-print("the library's products in a step ", library_products)
-print("calls of compiled functions      ", calls)
+
+
+def per_step(record, name):
+    """Events of a step whose name begins so"""
+    return sum(e.name.startswith(name) for e in record.events()) // N_STEPS
+
+
+for name, r in (("eager", record), ("fast", fast_record)):
+    found = (per_step(r, event) for event in ("aten::mm", "aten::bmm", COMPILED))
+    print("{:6} mm {:2}, in attention {:2}, compiled functions {}".format(name, *found))
 
 # %%
-fast_s = median_s({"eager": eager, "by hand": fused, "fast": fast_step}, repeats=100)
+fast_s = median_s({"eager": eager, "stacked by hand": fused, "fast": fast_step}, repeats=100)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-n_python = {name: from_python(r) for name, r in (("eager", record), ("fast", fast_record))}
 rows = "\n".join(
     f"| {name} | {s * 1e3:.2f} | {1 / s:,.0f} | {fast_s['eager'] / s:.1f} |"
-    for name, s in fast_s.items()
+    for name, s in (fast_s | {"bound": bound_s}).items()
 )
-cached = (
-    f"All {n_found} graphs had been compiled in an earlier run and were found on disk; compiled anew they take several times as long."
-    if n_found and not n_made
-    else f"{n_made} graphs were compiled anew, {n_found} found on disk, where PyTorch keeps them for the next run."
-)
+regions = [e for e in fast_record.events() if e.name.startswith(COMPILED)]
+compiled_s = sum(e.cpu_time_total for e in regions if e.cpu_parent is None) / N_STEPS / 1e6
 Markdown(f"""
 | step | ms | tokens/s | times eager |
 | --- | ---: | ---: | ---: |
 {rows}
 
-**Explain.** Same weights, same tokens, {fast_s["eager"] / fast_s["fast"]:.1f} times the speed. Python starts {n_python["fast"]} events in a step, as the profiler sees it, where it started {n_python["eager"]}: {calls} calls of compiled functions are in the place of the products and nearly all else. What is left is around them, such as the plan of the step and checks of its input.
-
-`tk.fast` took {compile_s:.1f} s: it takes steps at several lengths until one variant fits them all. {cached}
+**Explain.** Same weights, same tokens, {fast_s["eager"] / fast_s["fast"]:.1f} times the speed. The blocks are the same code on other weights, so one program serves them all. Of the fast step, about {compiled_s * 1e3:.2f} ms lie in compiled functions, whose bytes alone would take {bound_s * 1e3:.2f}; the rest is around them: entering them, the plan of the step, checks of its input.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
+# The bytes stay; the other chapters of Part III make them fewer. The fewer they are, the more overhead counts: a model in 4 bits has about an eighth of fp32's bytes and no fewer operations. For int8 and int4 weights `tk.fast` therefore compiles up to six blocks as one function, around a kernel of its own in C++.
+#
 # ## 5. Where it loses
 #
 # ### Too small a function
@@ -805,8 +681,8 @@ Markdown(f"""
 | --- | ---: | ---: |
 {rows}
 
-**Explain.** Entering a compiled function costs about {enter_s * 1e6:.0f} µs, as much as {enter_s / start_s:.0f} operations: Python looks the function up, and its guards check what it is given. Compiling the norm alone {gains} {abs(plain - made) * 1e6:.1f} µs. So `tk.fast` makes one
-function of whole blocks, and leaves out the guards on the model, which it knows will not change.
+**Explain.** Entering a compiled function costs about {enter_s * 1e6:.0f} µs, as much as {enter_s / start_s:.0f} additions: Python looks the function up, and its guards check what it is given. Compiling the norm alone {gains} {abs(plain - made) * 1e6:.1f} µs. So `tk.fast` makes one
+function of a whole block, and leaves out the guards on the model, which it knows will not change.
 
 {tk.measure.caption()}
 """)
@@ -814,7 +690,7 @@ function of whole blocks, and leaves out the guards on the model, which it knows
 # %% [markdown]
 # ### Shapes that change
 #
-# What was compiled for one shape may not fit another. Then a guard fails, and the function is compiled again. To count that we give `torch.compile` a compiler of our own. It only counts, and hands the graph back as it is.
+# Where what was compiled does not fit a new shape, a guard fails, and the function is compiled again. To count that, we give `torch.compile` a compiler of our own, which counts and changes nothing.
 #
 # **Predict.** A function is called with 5, 6, 7, 8 and 9 keys, as in a cache that grows. How often is it compiled if shapes are taken as fixed? If they are taken as variable from the start? And as PyTorch does by default?
 
@@ -851,25 +727,7 @@ for dynamic, name in ((False, "fixed"), (True, "variable"), (None, "default")):
 
 # %% [markdown]
 # **Explain.** By default the first shape is taken as fixed; when a size changes, the function is compiled once more with that size as a variable. Not everything can vary: a number that decides a branch, a dtype, the number of dimensions each make a new variant. After eight, PyTorch gives up and runs the function
-# as it was, with a line in a log ([torch.compile](https://docs.pytorch.org/docs/2.13/generated/torch.compile.html)): a server is then as slow as before, and no result says so. One can have it raise instead, as `tk.fast` does while it compiles:
-
-
-# %%
-def scaled(q, layer):
-    return q / layer if layer % 2 else q * layer  # a branch on a Python number
-
-
-def branches(n):
-    """How often scaled() is compiled for n layers, or that PyTorch refuses"""
-    try:
-        return times_compiled(scaled, [(query, layer) for layer in range(1, n + 1)], False)
-    except torch._dynamo.exc.FailOnRecompileLimitHit:
-        return "refused"
-
-
-with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-    for n in (8, 9):
-        print(f"{n} layers: compiled {branches(n)}")
+# as it was, with a line in a log ([torch.compile](https://docs.pytorch.org/docs/2.13/generated/torch.compile.html)): a server is then as slow as before, and no result says so. While `tk.fast` compiles, PyTorch raises instead.
 
 # %% [markdown]
 # ### A call that is not repeated
@@ -877,15 +735,15 @@ with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
 # **Predict.** From how many tokens on has `tk.fast` paid for itself, on your machine?
 
 # %% tags=["nbval-ignore-output", "hide-input"]
+on_disk = f"{n_found} of {n_found + n_made} found on disk" if n_found else "compiled anew"
 gain_s = fast_s["eager"] - fast_s["fast"]
-made = "with everything found on disk" if n_found and not n_made else "compiled anew"
 pays = (
     f"{compile_s / gain_s:,.0f} tokens must be written before it has paid for itself, about {compile_s / gain_s / 500:,.0f} answers of 500 tokens."
     if gain_s > 0
     else "in this run it gains nothing, so it never pays for itself."
 )
 Markdown(f"""
-In this run compiling took {compile_s:.1f} s ({made}) and saves {gain_s * 1e3:.2f} ms a token: {pays} A server earns that back. A script that asks one question does not.
+In this run `tk.fast` took {compile_s:.1f} s ({on_disk}; PyTorch keeps there what it has compiled, and finding it takes a fraction of the time). It saves {gain_s * 1e3:.2f} ms a token: {pays} A server earns that back. A script that asks one question does not.
 
 {tk.measure.caption()}
 """)
@@ -893,7 +751,7 @@ In this run compiling took {compile_s:.1f} s ({made}) and saves {gain_s * 1e3:.2
 # %% [markdown]
 # ### Many rows
 #
-# With more rows a product has more to do, and an operation costs no more to start. The narrow decoder of section 2 runs the same operations with next to no arithmetic. Its time over the bundled model's is, at most, the share that starting operations has.
+# With more rows a product has more to do, and an operation costs no more to start. The narrow decoder of section 2 runs the same operations with next to no arithmetic: its time over the bundled model's is at most the share of overhead.
 #
 # **Predict.** With 128 sequences instead of one, what is left of that share?
 
@@ -903,10 +761,6 @@ batch_s = median_s(
     {(B, n): step_of(m, B) for B in BATCHES for n, m in (("ours", model), ("narrow", narrow))},
     repeats=6,
 )
-text = torch.randint(4096, (1, 256), generator=torch.Generator().manual_seed(3))
-prefills = {name: lambda m=m: m(text) for name, m in (("eager", model), ("fast", quick))}
-prefill_s = median_s(prefills, repeats=12)
-print("logits of a prefill equal", torch.equal(model(text), quick(text)))
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
@@ -918,8 +772,7 @@ Markdown(f"""
 | ---: | ---: | ---: | ---: |
 {rows}
 
-**Explain.** The narrow decoder's attention grows with the batch, too, and is counted as overhead here, hence *at most*. Prefill is the same case, and `tk.fast` leaves it as it was: {text.shape[1]} tokens take {prefill_s["eager"] * 1e3:.0f} ms in the eager model and {prefill_s["fast"] * 1e3:.0f} in the fast one, by the same code. With many rows the compiled sum
-would read every weight once for each, and the library's product is the right one.
+**Explain.** The narrow decoder's attention grows with the batch, too, and is counted as overhead here, hence *at most*. The compiled sum, moreover, would read the weights once for each row. So `tk.fast` leaves steps with many rows, and prefill, to the library's product.
 
 {tk.measure.caption()}
 """)
@@ -927,19 +780,19 @@ would read every weight once for each, and the library's product is the right on
 # %% [markdown]
 # ## 6. CUDA graphs
 #
-# On a GPU the price is paid elsewhere. The CPU *launches* a kernel and goes on to the next launch while the GPU works. Where kernels take longer than launches, launches are hidden; where they are shorter, the GPU waits. So a step takes the longer of the two:
+# On a GPU the CPU *launches* a kernel and goes on to the next launch while the GPU works. Where kernels take longer than launches, launches are hidden; where they are shorter, the GPU waits. A step takes at least the longer of the two:
 #
 # $$t \ge \max\left(\frac{\text{bytes}}{\text{bytes/s}},\ \text{operations} \cdot \text{launch}\right)$$
 #
-# A *CUDA graph* is a recording. The step runs once in capture mode, in which launches are noted and not executed; from then on one call replays them all. Its price:
+# A *CUDA graph* is a recording. The step runs once in capture mode, in which launches are noted and not executed; from then on one call replays them all. This has conditions ([NVIDIA](https://docs.nvidia.com/dl-cuda-graph/cuda-graph-basics/constraints.html)):
 #
-# - **Fixed addresses and shapes.** A replay reads and writes the memory of the recording: the next token is copied into the recorded input. What Python computed, such as the place of the new token in the cache, stays as it was. So positions must live in tensors, and each batch size needs its own recording.
+# - **Fixed addresses and shapes.** A replay reads and writes the memory of the recording: the next token is copied into its input. What Python computed, such as the place of the new token in the cache, stays as it was. So positions must live in tensors, and each batch size needs its own recording.
 # - **Fixed course.** No branch on a computed value, and nothing that waits for the GPU, such as `.item()`.
 # - **Memory and time.** A recording holds on to its intermediate tensors, and is made before the first request.
 #
-# A graph removes the gaps between kernels and fuses none of them. Hence the two are combined, as in `torch.compile(mode="reduce-overhead")` ([constraints](https://docs.nvidia.com/dl-cuda-graph/cuda-graph-basics/constraints.html)).
+# A graph removes the gaps between kernels and fuses none of them. So one compiles and records, as `torch.compile(mode="reduce-overhead")` does.
 #
-# Where there is a GPU, the next cell records a step of our model at one length. It calls `hidden` and `project`, for the model itself first looks at the token ids, and looking waits for the GPU.
+# Where there is a GPU, the next cell records a step of our model at one length. It goes around the model's check of token ids, which would wait for the GPU.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -975,9 +828,9 @@ else:
     print("no GPU here: not measured")
 
 # %% [markdown]
-# Without a GPU there is still arithmetic. A step of Llama 2 7B is the same code with 32 layers, and its operations can be counted at any width. On a GPU the number is not quite the same, the norm for instance has a kernel of its own there.
+# Without a GPU there is still arithmetic. A step of Llama 2 7B is the same code with 32 layers, and its operations can be counted at any width. (On a GPU they are not quite as many: the norm has a kernel of its own.)
 #
-# **Predict.** Suppose that a launch takes 5 µs. Does an H100 wait for its memory or for launches? And an A100?
+# **Predict.** Suppose that a launch takes 5 µs. With 32 layers in place of 6, does an H100 wait for its memory or for launches? And an A100?
 
 # %%
 llama = shapes.shape("llama-2-7b").config
@@ -1009,93 +862,17 @@ a100_s = roofline.time_bound(cost.decode_step(llama, 1, 100), a100).seconds
 first_s, second_s = 1 / 25.5, 1 / 104.9  # the two programs of the opening
 Markdown(f"""
 **The answer.** The first program of the opening took {first_s * 1e3:.1f} ms for a token, {first_s / a100_s:.1f} times the bound; the second {second_s * 1e3:.1f} ms, {second_s / a100_s:.1f} times. Spread over as many operations as our code has, the first took {first_s / launches * 1e6:.0f} µs for each,
-where an A100 hides {a100_s / launches * 1e6:.1f}. It waited for the CPU. Its authors [saw that in a trace](https://pytorch.org/blog/accelerating-generative-ai-2/), and compiled the step, with graphs, over a cache of fixed shape. How many operations their program had we do not know: the µs are our estimate.
+where an A100 hides {a100_s / launches * 1e6:.1f}. It waited for the CPU: its authors [saw that in a trace](https://pytorch.org/blog/accelerating-generative-ai-2/), and compiled and recorded the step over a cache of fixed size, and prefill apart from it. How many operations their program had we do not know: the µs are our estimate.
 """)
 
 # %% [markdown]
-# The faster the memory, the shorter the kernels, and the harder it is to hide a launch. In [a study of four GPUs](https://arxiv.org/abs/2605.30571) with models of 7 to 8 billion parameters, graphs made decode 1.26 times as fast on an H100 and 1.03 times on an L4, whose memory is slower.
-
-# %% [markdown]
-# ## 7. What remains
-#
-# All programs of this chapter on one token of the bundled model. Two controls take the steps apart: the products alone, and the time that the profiler finds in compiled functions.
-
-# %%
-weights = [p for p in model.parameters() if p.ndim == 2]
-inputs = {n: torch.randn(1, n) for n in {p.shape[1] for p in weights}}
-last_s = median_s(
-    {
-        "eager": eager,
-        "stacked by hand": fused,
-        "fast": fast_step,
-        "products alone": lambda: [F.linear(inputs[p.shape[1]], p) for p in weights],
-    },
-    repeats=100,
-)
-slow_s = last_s["products alone"] - bound_s
-again = [e for e in profiled(fast_step).events() if e.name.startswith(COMPILED)]
-compiled_s = sum(e.cpu_time_total for e in again if e.cpu_parent is None) / N_STEPS / 1e6
-outside_s = last_s["fast"] - compiled_s
-bars = {  # seconds: bytes, slower than these, all else
-    "bound": (bound_s, 0, 0),
-    "eager": (bound_s, slow_s, last_s["eager"] - bound_s - slow_s),
-    "stacked by hand": (bound_s, slow_s, last_s["stacked by hand"] - bound_s - slow_s),
-    "fast": (bound_s, compiled_s - bound_s, outside_s),
-}
-
-
-# %% tags=["nbval-ignore-output", "hide-input"]
-def draw_bars():
-    import matplotlib.pyplot as plt
-
-    fig, ax = plt.subplots(figsize=(6, 2.6))
-    left = [0.0] * len(bars)
-    causes = ("bytes (bound)", "products above it, or compiled functions", "all else")
-    for i, cause in enumerate(causes):
-        ms = [max(0, parts[i]) * 1e3 for parts in bars.values()]
-        ax.barh(list(bars), ms, left=left, label=cause)
-        left = [a + b for a, b in zip(left, ms, strict=True)]
-    ax.invert_yaxis()
-    ax.set(xlabel="ms of a step")
-    ax.legend(fontsize="small")
-    return fig
-
-
-starts = {"bound": "", "eager": operations, "stacked by hand": n_fused}
-starts["fast"] = f"{calls} calls and the rest"
-table = "\n".join(
-    f"| {name} | {starts[name]} | {sum(s) * 1e3:.2f} | {1 / sum(s):,.0f} | {bound_s / sum(s):.0%} |"
-    for name, s in bars.items()
-)
-larger = "outside these" if outside_s > compiled_s - bound_s else "in these"
-display(
-    figures.static(
-        draw_bars,
-        alt="Milliseconds of a step, stacked by cause: "
-        + "; ".join(f"{name} {sum(s) * 1e3:.2f}" for name, s in bars.items()),
-    )
-)
-Markdown(f"""
-| program | operations | ms | tokens/s | of the bound's rate |
-| --- | --- | ---: | ---: | ---: |
-{table}
-
-The bound is predicted, from the bytes and the rate of section 1; the others are measured. Of the fast step's {last_s["fast"] * 1e3:.2f} ms, about {compiled_s * 1e3:.2f} lie in compiled functions, whose bytes alone would take {bound_s * 1e3:.2f}. The larger part of what can still be gained lies {larger}.
-
-{tk.measure.caption()}
-""")
-
-# %% [markdown]
-# What would close the rest? Outside the compiled functions: no Python at all, as in a program in C++, or on a GPU a recording. In them: fewer loops with threads that wait for each other between them. The bytes stay; to make those fewer is the subject of the other chapters of Part III. And the fewer they are, the more overhead
-# counts: a model in 4 bits has an eighth of fp32's bytes and all of its operations.
+# The faster the memory, the harder it is to hide a launch. In [a study of four GPUs](https://arxiv.org/abs/2605.30571) with models of 7 to 8 billion parameters, graphs made decode 1.26 times as fast on an H100 and 1.03 times on an L4, whose memory is slower.
 
 # %% [markdown]
 # ## What real systems do
 #
-# - **They compile and record, within limits.** [vLLM](https://docs.vllm.ai/en/v0.11.1/design/debug_vllm_compile/) compiles with the number of tokens as a variable, and records CUDA graphs for [chosen batch sizes](https://docs.vllm.ai/en/latest/design/cuda_graphs/), whole or in pieces with attention left out; `enforce_eager=True` turns both off.
-# - **They compile two things.** [gpt-fast](https://pytorch.org/blog/accelerating-generative-ai-2/) compiles the step with `mode="reduce-overhead"` over a cache of fixed size, and prefill apart from it, since prompts differ in length.
+# - **They compile and record, within limits.** [vLLM](https://docs.vllm.ai/en/v0.11.1/design/debug_vllm_compile/) compiles with the number of tokens as a variable, and records CUDA graphs for [chosen batch sizes](https://docs.vllm.ai/en/latest/design/cuda_graphs/); `enforce_eager=True` turns both off.
 # - **They do without Python.** [llama.cpp](https://github.com/ggml-org/llama.cpp) builds a list of operations in C++ and runs it with kernels of its own for each format of weights; on NVIDIA GPUs it replays [CUDA graphs](https://developer.nvidia.com/blog/optimizing-llama-cpp-ai-inference-with-cuda-graphs/).
-# - **They fuse what a compiler does not find.** [FlashAttention](https://arxiv.org/abs/2205.14135) makes one kernel of scores, softmax and mix, in an order of computation that had to be invented first.
 
 # %% [markdown]
 # ## Exercises
@@ -1110,7 +887,7 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 # print(one == eight)  # True
 # ```
 #
-# Each operation has more rows and is started once for all of them: per token, an eighth. Batching and fusing fight the same price.
+# Each operation is started once for all rows: per token, an eighth. Batching and fusing fight the same price.
 #
 # </details>
 #
@@ -1127,20 +904,6 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 # at_once = F.linear(x, torch.cat(parts)).split([len(p) for p in parts], -1)
 # print(all(torch.allclose(y, F.linear(x, p), atol=1e-4) for y, p in zip(at_once, parts)))  # True
 # ```
-#
-# </details>
-#
-# **3. Guards.** `read_keys` is compiled with variable shapes. Call it with keys in float64, then with a batch of keys. How often is it compiled?
-#
-# <details>
-# <summary>Answer</summary>
-#
-# ```python
-# calls = [(query, torch.ones(5, 8)), (query, torch.ones(6, 8)), (query.double(), torch.ones(5, 8).double())]
-# print(times_compiled(read_keys, calls, dynamic=True))  # 2
-# ```
-#
-# Once for both lengths and once more for the other dtype. A size can be a variable; a dtype, a device and the number of dimensions are part of the code that is generated.
 #
 # </details>
 
@@ -1161,7 +924,7 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 # <details>
 # <summary>Answer</summary>
 #
-# For launches: $9\,\text{ms} / 1000 = 9\,\text{µs}$ each, on a CPU that is as slow as before. A CUDA graph, fewer operations, or more sequences per step help.
+# For launches: $9\,\text{ms} / 1000 = 9\,\text{µs}$ each. A CUDA graph, fewer operations, or more sequences per step help.
 #
 # </details>
 #
@@ -1176,7 +939,7 @@ The bound is predicted, from the bytes and the rate of section 1; the others are
 #
 # ## Not covered here
 #
-# How a fused attention kernel is written, tile by tile, Triton, overlap of data transfers and kernels on a GPU, and the CPU's part in a server with many users: scheduling, tokenizing, sending the text.
+# How a fused attention kernel is written ([FlashAttention](https://arxiv.org/abs/2205.14135)); Triton; overlap of transfers and kernels on a GPU; the CPU's part in a server: scheduling, tokenizing, sending the text.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 about_this_run.update(
