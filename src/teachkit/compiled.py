@@ -44,8 +44,8 @@ def fast(model: Decoder) -> Decoder:
     quick = copy.deepcopy(model, shared)
     quick.compiled = True
     _use_own_kernel(quick)
-    quick.project = _one_token(  # type: ignore[method-assign]
-        types.MethodType(_compiled(Decoder.project), quick), quick.project
+    quick.readout = _one_token(  # type: ignore[method-assign]
+        types.MethodType(_compiled(Decoder.readout), quick), quick.readout
     )
     quick.run_blocks = _one_token(_in_runs(quick.blocks), quick.run_blocks)  # type: ignore[method-assign]
     _warm_up(quick)

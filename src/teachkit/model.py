@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         if last_only:
             last = step.valid.sum(1) - 1
             x = x[torch.arange(len(x), device=x.device), last][:, None]
-        return self.project(self.norm(x))
+        return self.readout(x)
 
     def hidden(self, tokens: Int[Tensor, "B T"], step: Step) -> Float[Tensor, "B T C"]:
         """The residual stream after the last block, before the final norm. Nothing is checked here."""
@@ -131,6 +131,10 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, rope, step.layer(index))
         return x
+
+    def readout(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """Logits from what the last block wrote."""
+        return self.project(self.norm(x))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -180,7 +184,7 @@ class Decoder(nn.Module):
                 "tokens: expected integers of shape (batch, tokens), "
                 f"got {tokens.dtype} {tuple(tokens.shape)}"
             )
-        low, high = int(tokens.min()), int(tokens.max())
+        low, high = (int(end) for end in torch.aminmax(tokens))
         if low < 0 or high >= self.config.vocab_size:
             raise ValueError(
                 f"tokens: expected ids from 0 to {self.config.vocab_size - 1}, got {low if low < 0 else high}"

@@ -79,8 +79,10 @@ class NewTokens:
     def __init__(self, starts: list[int], counts: list[int], capacity: int, device: torch.device) -> None:
         self.starts, self.counts = starts, counts
         self.ends = [start + n for start, n in zip(starts, counts, strict=True)]
-        offset = torch.arange(max(counts), device=device)
+        offsets, last = range(max(counts)), capacity - 1
+        # As lists first: of a decode step each operation on tensors takes longer than the whole list.
         # Padding may run past the end; its position is never used but must be one that exists.
-        self.positions = (torch.tensor(starts, device=device)[:, None] + offset).clamp_max(capacity - 1)
-        self.valid = offset < torch.tensor(counts, device=device)[:, None]
+        places = [[min(start + i, last) for i in offsets] for start in starts]
+        self.positions = torch.tensor(places, device=device)
+        self.valid = torch.tensor([[i < n for i in offsets] for n in counts], device=device)
         self.aligned = len(set(starts)) == 1 and len(set(counts)) == 1
