@@ -108,7 +108,7 @@ def run(
     model        in fp32, not quantized, with a tokenizer; ``name`` is what the table calls it
     texts        to judge by; ``calibration``: other texts, needed for GPTQ only
     tokens       decode steps in a turn, each the last of ``context`` tokens (512, or the model's context)
-    compiling    whether to time :func:`teachkit.fast`, too
+    compiling    whether to time :func:`teachkit.compiled.fast`, too
     measure      the machine's limits; ``progress`` is told what is being done
     Raises       ValueError: a row that is not known, a size that cannot be, a model in another dtype,
                  calibration that is missing or not disjoint from the text to judge by

@@ -24,7 +24,7 @@ class Scheme:
     """What stands on one row.
 
     dtype     of activations, and of all that is not quantized
-    options   of :func:`teachkit.quantize`; None: no matrix is quantized
+    options   of :func:`teachkit.schemes.quantize`; None: no matrix is quantized
     kv_bits   of a quantized cache; None: keys and values in ``dtype``
     """
 
