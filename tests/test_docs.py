@@ -332,7 +332,7 @@ def test_commands_are_found(text, expected):
 
 
 @pytest.mark.parametrize(
-    "command", ["rm -rf build", "conda install teachkit", "python -c 1", "make", "teachkit bench"]
+    "command", ["rm -rf build", "conda install teachkit", "python -c 1", "make", "teachkit serve"]
 )
 def test_unknown_command_fails(command, tmp_path):
     with pytest.raises(LookupError, match="COMMANDS"):
