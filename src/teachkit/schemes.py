@@ -67,7 +67,7 @@ def quantize(
 def install(model: Decoder, layers: Mapping[str, QuantizedLinear]) -> Decoder:
     """``model`` with quantized layers in the places of its own, by the names of these.
 
-    "head"  of a model without one takes the place of the embedding that is tied to it, and is looked up there
+    A "head" of a model that has none takes the place of the embedding that is tied to it, and is looked up.
     """
     head, dtype = layers.get("head"), model.dtype
     if model.head is None and isinstance(head, Int8Linear | DotLinear):
