@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from teachkit.config import ModelConfig, RopeScaling
+from teachkit.config import ModelConfig
 from teachkit.linear import Int4Linear, Int8Linear, QuantizedLinear, W8A8Linear
 from teachkit.model import Decoder
 from teachkit.quant import GROUP_SIZES, Int4Weight, Int8Weight
@@ -78,13 +78,13 @@ def restore(folder: Path, *, dtype: torch.dtype | None = None, device: torch.dev
 
     dtype   of activations, norms, biases and matrices that are not quantized; None: as saved
     Raises  WeightsError: another version, an unknown scheme, a tensor that is missing, left over, or of
-            another shape or type; ConfigError: a shape that cannot be
+            another shape or type; ConfigError: fields or a shape that cannot be
     """
     description = _read(folder / DESCRIPTION)
     stored_dtype, schemes = _DTYPES[description["dtype"]], description["quantized"]
     tokenizer = Tokenizer(folder) if (folder / "tokenizer.json").exists() else None
     with torch.device("meta"):
-        model = Decoder(_config(description["config"]), tokenizer).to(stored_dtype)
+        model = Decoder(ModelConfig.from_saved(description), tokenizer).to(stored_dtype)
     stored = Stored(folder)
     _compare(
         {name: stored.shape_and_kind(name) for name in stored.names},
@@ -213,17 +213,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(description.get("config"), dict):
         raise WeightsError(f"{path}: expected 'config' with the fields of a ModelConfig")
     return description
-
-
-def _config(fields: Mapping[str, Any]) -> ModelConfig:
-    """The inverse of ``dataclasses.asdict``, after JSON has made lists of tuples."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    try:
-        if values.get("rope_scaling") is not None:
-            values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
-        return ModelConfig(**values)
-    except TypeError as error:  # a field too many or too few, a string where a number belongs
-        raise WeightsError(f"config: expected the fields of a ModelConfig ({error})") from error
 
 
 def _make_room(folder: Path) -> None:
