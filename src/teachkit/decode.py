@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +13,8 @@ from torch import Tensor
 from teachkit.cache import Cache, ContiguousCache
 from teachkit.measure import synchronise
 from teachkit.model import Decoder
+from teachkit.output import Finish, Output
 from teachkit.sampling import Sampler, greedy
-
-Finish = Literal["length", "context", "eos", "stop"]
 
 
 @dataclass(frozen=True)
@@ -90,44 +88,29 @@ def generate(
         raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
     if "" in stops:
         raise ValueError("stop: expected non-empty strings, got ''")
-    ids = _prompt_ids(model, prompt, needs_text=bool(stops) or stream is not None)
-    room = model.config.context - len(ids)
-    if room < 1:
-        raise ValueError(
-            f"prompt: expected fewer than {model.config.context} tokens (the model's context), got {len(ids)}"
-        )
-    budget = min(max_new_tokens, room)
+    ids = prompt_ids(model, prompt, needs_text=bool(stops) or stream is not None)
+    budget = min(max_new_tokens, model.config.context - len(ids))
     if cache is None:
         cache = ContiguousCache(model.config, 1, len(ids) + budget, dtype=model.dtype, device=model.device)
     elif (held := cache.lengths.tolist()) != [0]:
         raise ValueError(f"cache: expected one row of length 0, got lengths {held}")
     generator = torch.Generator(model.device).manual_seed(seed) if seed is not None else None
 
-    tokens: list[int] = []
+    output = Output(
+        model.tokenizer,
+        ("length", budget) if budget == max_new_tokens else ("context", budget),
+        eos=model.config.eos_token_ids,
+        stops=stops,
+        stream=stream,
+    )
     times_s: list[float] = []
-    finish: Finish = "length" if budget == max_new_tokens else "context"
-
-    def until_end() -> Iterator[int]:
-        nonlocal finish
-        for token in _steps(model, cache, ids, budget, sampler, generator, prefill_chunk):
-            tokens.append(token)
-            times_s.append(time.perf_counter() - started)
-            if token in model.config.eos_token_ids:
-                finish = "eos"
-                return
-            yield token
-
-    text = ""
-    if model.tokenizer is None:
-        list(until_end())
-    else:
-        for piece, stopped in _until_stop(model.tokenizer.stream(until_end()), stops):
-            text += piece
-            if stopped:
-                finish = "stop"
-            if piece and stream is not None:
-                stream(piece)
-    return Generation(text, tokens, finish, times_s)
+    for token in _steps(model, cache, ids, budget, sampler, generator, prefill_chunk):
+        times_s.append(time.perf_counter() - started)
+        output.add(token)
+        if output.finish:
+            break
+    assert output.finish  # the last of the budget, at the latest
+    return Generation(output.text, output.tokens, output.finish, times_s)
 
 
 def _steps(
@@ -144,7 +127,7 @@ def _steps(
     with torch.inference_mode():
         logits = prefill(model, cache, ids, chunk=chunk)
     for n in range(budget):
-        _require_finite(logits)
+        require_finite(logits)
         token = sampler(logits, generator)
         synchronise(token.device)
         yield int(token)
@@ -153,22 +136,12 @@ def _steps(
                 logits = model(token[:, None], cache=cache)[:, -1]
 
 
-def _until_stop(pieces: Iterator[str], stops: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """Pass text on until a stop string appears; hold back what may be the beginning of one."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        found = [at for at in (held.find(s) for s in stops) if at >= 0]
-        if found:
-            yield held[: min(found)], True
-            return
-        keep = max((n for s in stops for n in range(1, len(s)) if held.endswith(s[:n])), default=0)
-        yield held[: len(held) - keep], False
-        held = held[len(held) - keep :]
-    yield held, False
+def prompt_ids(model: Decoder, prompt: str | Sequence[int], *, needs_text: bool = False) -> list[int]:
+    """The ids of a prompt, and room for at least one more token.
 
-
-def _prompt_ids(model: Decoder, prompt: str | Sequence[int], *, needs_text: bool) -> list[int]:
+    needs_text  whether the output must be read as text
+    Raises      ValueError: an empty prompt, one as long as the context, no tokenizer for a text
+    """
     if model.tokenizer is None and (needs_text or isinstance(prompt, str)):
         raise ValueError("prompt, stop, stream: expected token ids and neither stop nor stream: no tokenizer")
     if not isinstance(prompt, str):
@@ -180,10 +153,15 @@ def _prompt_ids(model: Decoder, prompt: str | Sequence[int], *, needs_text: bool
             ids = [model.tokenizer.bos]
     if not ids:
         raise ValueError("prompt: expected at least one token, got none")
+    if len(ids) >= model.config.context:
+        raise ValueError(
+            f"prompt: expected fewer than {model.config.context} tokens (the model's context), got {len(ids)}"
+        )
     return ids
 
 
-def _require_finite(logits: Tensor) -> None:
+def require_finite(logits: Tensor) -> None:
+    """Raises ValueError: NaN or infinity among them."""
     low, high = torch.aminmax(logits)  # NaN comes through both; one reading of the logits
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(

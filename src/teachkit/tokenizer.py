@@ -69,22 +69,38 @@ class Tokenizer:
         return [text[start:end] for start, end in offsets]
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Text as it becomes certain, token by token; the pieces join to ``decode(ids)``.
-
-        A token may end within a character, and its text may depend on the token before it. So each
-        new piece is decoded together with the previous one, and kept back while it ends in U+FFFD;
-        what is left at the end comes out as it is.
-        """
-        before: list[int] = []  # decoded already, kept as context
-        waiting: list[int] = []
+        """Text as it becomes certain, token by token; the pieces join to ``decode(ids)``."""
+        text = TextStream(self)
         for token in ids:
-            waiting.append(token)
-            piece = self._after(before, waiting)
-            if piece and not piece.endswith("\ufffd"):
+            if piece := text.push(token):
                 yield piece
-                before, waiting = waiting, []
-        if rest := self._after(before, waiting):
+        if rest := text.end():
             yield rest
 
-    def _after(self, before: list[int], new: list[int]) -> str:
-        return self.decode(before + new)[len(self.decode(before)) :]
+
+class TextStream:
+    """Text of tokens that come one at a time, as soon as it is certain.
+
+    A token may end within a character, and its text may depend on the token before it. So each new piece is
+    decoded together with the previous one, and kept back while it ends in U+FFFD; what is left at the end
+    comes out as it is.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._before: list[int] = []  # decoded already, kept as context
+        self._waiting: list[int] = []
+
+    def push(self, token: int) -> str:
+        """What has become certain with this token; often its text, sometimes nothing."""
+        self._waiting.append(token)
+        piece = self.end()
+        if not piece or piece.endswith("\ufffd"):
+            return ""
+        self._before, self._waiting = self._waiting, []
+        return piece
+
+    def end(self) -> str:
+        """What was kept back."""
+        decode = self._tokenizer.decode
+        return decode(self._before + self._waiting)[len(decode(self._before)) :]

@@ -1,0 +1,362 @@
+"""Many requests through one model: each step computes what the scheduler planned, and hands out the tokens.
+
+The tokens of a step, of however many requests, go through the matrices as one row (1, N): a chunk of a
+prompt next to single tokens of requests that are decoding. Only attention needs to know which is whose, and
+the paged step knows.
+
+An engine belongs to one thread. Its results do not depend on what else it serves, but for the last bits of
+the logits: another number of rows adds the same products in another order.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from teachkit.blocks import BlockPool
+from teachkit.decode import prompt_ids, require_finite
+from teachkit.measure import synchronise
+from teachkit.model import Decoder
+from teachkit.output import Finish, Output
+from teachkit.paged import PagedMemory, Run
+from teachkit.quant_cache import Bits
+from teachkit.sampling import Sampler, greedy
+from teachkit.scheduler import Chunk, Plan, Scheduler, Sequence
+
+
+class Request:
+    """One prompt, and what has become of it so far.
+
+    tokens, text   of the output
+    finish         None while it goes on; then why it ended: as of :func:`teachkit.generate`, or "cancelled"
+                   or "error"
+    error          what its sampler or its ``stream`` raised
+    times_s        seconds of the engine's clock: submitted, first computed, each token
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        output: Output,
+        sampler: Sampler,
+        generator: torch.Generator | None,
+        submitted_s: float,
+    ) -> None:
+        self.sequence, self._output = sequence, output
+        self._sampler, self._generator = sampler, generator
+        self.submitted_s = submitted_s
+        self.started_s: float | None = None
+        self.times_s: list[float] = []
+        self.error: Exception | None = None
+        self._ended: Literal["cancelled", "error"] | None = None
+
+    @property
+    def prompt_tokens(self) -> list[int]:
+        return self.sequence.tokens[: self.sequence.n_prompt]
+
+    @property
+    def tokens(self) -> list[int]:
+        return self._output.tokens
+
+    @property
+    def text(self) -> str:
+        return self._output.text
+
+    @property
+    def finish(self) -> Finish | Literal["cancelled", "error"] | None:
+        return self._ended or self._output.finish
+
+    @property
+    def done(self) -> bool:
+        return self.finish is not None
+
+    @property
+    def queue_s(self) -> float:
+        """From submission to the first step that computed a token of it; NaN before."""
+        return float("nan") if self.started_s is None else self.started_s - self.submitted_s
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token, from submission: queue and prefill; NaN before."""
+        return self.times_s[0] - self.submitted_s if self.times_s else float("nan")
+
+    @property
+    def tpot_s(self) -> float:
+        """Time per output token after the first: their mean; NaN when there is only one."""
+        n = len(self.times_s) - 1
+        return (self.times_s[-1] - self.times_s[0]) / n if n > 0 else float("nan")
+
+    def __repr__(self) -> str:
+        state = self.finish or self.sequence.status
+        return f"<Request of {self.sequence.n_prompt} tokens, {len(self.tokens)} generated, {state}>"
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one step did.
+
+    start_s, time_s  on the engine's clock
+    prefill, decode  tokens computed: of prompts (or again, after a preemption), and one for each sequence
+                     that was decoding
+    batch            sequences with a token in this step
+    waiting          sequences without blocks after it
+    preempted        sequences that lost their blocks to an older one
+    reused           tokens found in known blocks by those admitted, and not computed
+    blocks_used      blocks with an owner while it ran
+    slots_used       tokens for which these blocks have room
+    slots_filled     tokens that lie in them
+    """
+
+    start_s: float
+    time_s: float
+    prefill: int
+    decode: int
+    batch: int
+    waiting: int
+    preempted: int
+    reused: int
+    blocks_used: int
+    slots_used: int
+    slots_filled: int
+
+    @property
+    def waste(self) -> float:
+        """The share of the slots in owned blocks in which nothing lies."""
+        return 1 - self.slots_filled / self.slots_used if self.slots_used else 0.0
+
+
+class Engine:
+    """Continuous batching of one model over one pool of blocks.
+
+    n_blocks, block_size  of the pool: keys and values of n_blocks * block_size tokens, allocated now
+    max_batch_tokens      tokens in one step: more make prefill faster, and make those who decode wait longer
+    max_batch             requests that run at a time; None: as many as there are blocks for
+    reuse                 begin with stored keys and values where a prompt begins like an earlier one
+    kv_bits               8 or 4: keys and values as codes; None: in the dtype of the model
+    clock                 seconds, for all times that are reported
+    Raises                ValueError: a number below 1, other kv_bits
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        n_blocks: int = 256,
+        block_size: int = 16,
+        max_batch_tokens: int = 256,
+        max_batch: int | None = None,
+        reuse: bool = True,
+        kv_bits: Bits | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.model, self.clock = model, clock
+        self.pool = BlockPool(n_blocks, block_size)
+        self.scheduler = Scheduler(
+            self.pool, max_batch_tokens=max_batch_tokens, max_batch=max_batch, reuse=reuse
+        )
+        self.memory = PagedMemory(
+            model.config, n_blocks, block_size, dtype=model.dtype, device=model.device, bits=kv_bits
+        )
+        self._requests: dict[Sequence, Request] = {}
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits or runs."""
+        return not self._requests
+
+    def submit(
+        self,
+        prompt: str | collections.abc.Sequence[int],
+        max_new_tokens: int = 64,
+        sampler: Sampler = greedy,
+        seed: int | None = None,
+        stop: str | collections.abc.Sequence[str] = (),
+        stream: Callable[[str], object] | None = None,
+    ) -> Request:
+        """Queue a prompt; arguments as of :func:`teachkit.generate`. It is computed in :meth:`step`.
+
+        seed    its own random numbers: its choices do not depend on what else is served
+        stream  called within a step. What it raises ends this request, and no other
+        Raises  ValueError: as ``generate``, a token outside the vocabulary, more tokens than the pool holds;
+                RuntimeError: the engine is closed. Nothing else is touched by any of these
+        """
+        if self._closed:
+            raise RuntimeError("engine: closed; make a new one")
+        model, submitted_s = self.model, self.clock()
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if "" in stops:
+            raise ValueError("stop: expected non-empty strings, got ''")
+        ids = prompt_ids(model, prompt, needs_text=bool(stops) or stream is not None)
+        if not 0 <= min(ids) <= max(ids) < model.config.vocab_size:
+            raise ValueError(f"prompt: expected ids from 0 to {model.config.vocab_size - 1}, got {ids}")
+        budget = min(max_new_tokens, model.config.context - len(ids))
+        sequence = Sequence(ids, budget, self.pool)
+        output = Output(
+            model.tokenizer,
+            ("length", budget) if budget == max_new_tokens else ("context", budget),
+            eos=model.config.eos_token_ids,
+            stops=stops,
+            stream=stream,
+        )
+        generator = torch.Generator(model.device).manual_seed(seed) if seed is not None else None
+        self.scheduler.add(sequence)
+        request = Request(sequence, output, sampler, generator, submitted_s)
+        self._requests[sequence] = request
+        return request
+
+    def cancel(self, request: Request) -> bool:
+        """End a request now, also from within a ``stream``; its blocks are free. False: it had ended before.
+
+        Raises  ValueError: a request of another engine
+        """
+        if request.done:
+            return False
+        if request.sequence not in self._requests:
+            raise ValueError("request: expected one that was submitted to this engine")
+        request._ended = "cancelled"
+        self._forget(request)
+        return True
+
+    def step(self) -> StepMetrics | None:
+        """Compute the next tokens of whoever is next, and hand them out. None when nobody waits or runs.
+
+        Raises  whatever the model raises; the requests are then as they were before the step
+        """
+        start_s = self.clock()
+        plan = self.scheduler.plan()
+        if not plan.chunks:
+            return None
+        for chunk in plan.chunks:
+            request = self._requests[chunk.sequence]
+            request.started_s = start_s if request.started_s is None else request.started_s
+        used, filled = self._slots()
+        decode = sum(_decodes(chunk) for chunk in plan.chunks)
+        blocks_used = self.pool.n_used
+        try:
+            logits = self._forward(plan)
+        except BaseException:
+            for chunk in plan.chunks:
+                chunk.sequence.table.truncate(chunk.start)
+            raise
+        self.scheduler.advance(plan)
+        self._hand_out([chunk.sequence for chunk in plan.chunks if chunk.samples], logits)
+        return StepMetrics(
+            start_s=start_s,
+            time_s=self.clock() - start_s,
+            prefill=plan.n_tokens - decode,
+            decode=decode,
+            batch=len(plan.chunks),
+            waiting=len(self.scheduler.waiting),
+            preempted=len(plan.preempted),
+            reused=sum(sequence.reused for sequence in plan.admitted),
+            blocks_used=blocks_used,
+            slots_used=used,
+            slots_filled=filled,
+        )
+
+    def run(self) -> list[StepMetrics]:
+        """Step until nobody waits or runs; what each step did."""
+        return list(iter(self.step, None))
+
+    def close(self) -> None:
+        """Take no more requests, and cancel those that are not done."""
+        self._closed = True
+        for request in list(self._requests.values()):
+            self.cancel(request)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @torch.inference_mode()
+    def _forward(self, plan: Plan) -> Tensor:
+        """Logits (n, V) after the last known token of every chunk that reaches it."""
+        device = self.model.device
+        self.memory.copy(plan.copies)
+        runs = [Run(chunk.sequence.table.blocks, chunk.start, chunk.n) for chunk in plan.chunks]
+        step = self.memory.step(runs, packed=True)
+        tokens = torch.tensor([[token for chunk in plan.chunks for token in chunk.tokens]], device=device)
+        x = self.model.hidden(tokens, step)
+        last, at = [], -1
+        for chunk in plan.chunks:
+            at += chunk.n
+            if chunk.samples:
+                last.append(at)
+        logits = self.model.readout(x[:, last])[0] if last else x.new_empty(0, self.model.config.vocab_size)
+        synchronise(device)
+        return logits
+
+    def _hand_out(self, sequences: list[Sequence], logits: Tensor) -> None:
+        """The next token to each of these sequences; ends those for which it is the last."""
+        choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
+        now = self.clock()
+        for sequence, choice in zip(sequences, choices, strict=True):
+            request = self._requests.get(sequence)
+            if request is None:  # cancelled just now, from another request's stream
+                continue
+            if isinstance(choice, Exception):
+                self._fail(request, choice)
+                continue
+            sequence.tokens.append(choice)
+            request.times_s.append(now)
+            try:
+                request._output.add(choice)
+            except Exception as error:  # whatever the caller's stream raises
+                self._fail(request, error)
+            if request.done and sequence in self._requests:  # else its own stream has cancelled it
+                self._forget(request)
+
+    def _choose(self, requests: list[Request], logits: Tensor) -> list[int | Exception]:
+        """A token for each row, or what its sampler raised. The greedy ones in one call."""
+        if not requests:
+            return []
+        best = greedy(logits).tolist()
+        finite = torch.isfinite(logits.amax(-1) - logits.amin(-1)).tolist()
+        choices: list[int | Exception] = []
+        for row, request in enumerate(requests):
+            try:
+                if not finite[row]:
+                    require_finite(logits[row])
+                greedily = request._sampler is greedy
+                choices.append(best[row] if greedily else _sample(request, logits[row : row + 1]))
+            except Exception as error:
+                choices.append(error)
+        return choices
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        request.error, request._ended = error, "error"
+        if request.sequence in self._requests:
+            self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        del self._requests[request.sequence]
+        self.scheduler.remove(request.sequence)
+
+    def _slots(self) -> tuple[int, int]:
+        """Tokens for which the owned blocks have room, and those that lie in them, or will after this step."""
+        size = self.pool.block_size
+        used = self.pool.n_used * size
+        tables = [sequence.table for sequence in self.scheduler.running]
+        # Only the last block of a sequence is not full, and no other owns it.
+        return used, used - sum(len(table.blocks) * size - table.length for table in tables)
+
+
+def _decodes(chunk: Chunk) -> bool:
+    """Whether a chunk is one generated token, its sequence's last: else it is prefill."""
+    return chunk.n == 1 and chunk.samples and chunk.start >= chunk.sequence.n_prompt
+
+
+def _sample(request: Request, logits: Tensor) -> int:
+    return int(request._sampler(logits, request._generator))
