@@ -1,4 +1,4 @@
-"""Attention over blocks that stay where they are: the queries go to the blocks, not the blocks to the queries.
+"""Attention over blocks that stay where they are: the queries go to them.
 
 A step of decoding asks one query of every sequence, and what that query reads lies in blocks all over the
 pool. To bring each past together first (a *gather*) copies every byte that attention is about to read, and
@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from teachkit.cache import Store
 
 # In place the blocks that nobody reads are computed too, and masked: worth it up to so many for one read.
 MOST_IDLE = 1.0
@@ -49,9 +51,8 @@ class BlockReads:
         ]
         self.n_queries = len(tables)
         self.n_in_place = _in_place([block for block, _, _ in reads])
-        home: list[tuple[int, int]] = [
-            (0, -block_size)
-        ] * self.n_in_place  # a block without reader: nothing seen
+        # A block that nobody reads: its tokens would begin before the first, and none of them is seen.
+        home: list[tuple[int, int]] = [(0, -block_size)] * self.n_in_place
         away: list[tuple[int, int]] = []
         blocks: list[int] = []
         taken: set[int] = set()
@@ -63,8 +64,9 @@ class BlockReads:
                 away.append((query, first))
                 blocks.append(block)
         self.blocks: Int[Tensor, M] | None = torch.tensor(blocks, device=device) if blocks else None
-        self.reader, first = torch.tensor(home + away, device=device).unbind(1)
-        self.seen = self._seen(first, torch.tensor(lengths, device=device), block_size, window)
+        pairs = torch.tensor(home + away, device=device)
+        self.reader = pairs[:, 0]
+        self.seen = self._seen(pairs[:, 1], torch.tensor(lengths, device=device), block_size, window)
 
     def _seen(
         self, first: Int[Tensor, M], lengths: Int[Tensor, R], block_size: int, window: int | None
@@ -77,10 +79,10 @@ class BlockReads:
             seen &= key >= end - window
         return seen[:, None, None]
 
-    def parts(self, pool: Float[Tensor, "N Hkv P D"]) -> list[Float[Tensor, "m Hkv P D"]]:
-        """The blocks to be read: a view of those in place, a copy of the others."""
-        home = [pool[: self.n_in_place]] if self.n_in_place else []
-        return home if self.blocks is None else [*home, pool[self.blocks]]
+    def parts(self, pool: Store, dtype: torch.dtype) -> list[Float[Tensor, "m Hkv P D"]]:
+        """The blocks to be read, of a pool (N, Hkv, P, D): a view of those in place, a copy of the others."""
+        home = [pool[: self.n_in_place].to(dtype)] if self.n_in_place else []
+        return home if self.blocks is None else [*home, pool[self.blocks].to(dtype)]
 
 
 def block_attention(

@@ -11,7 +11,7 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from teachkit.cache import ContiguousCache, LayerView, Step
+from teachkit.cache import ContiguousCache, ContiguousStep, LayerView, Step
 from teachkit.dot_linear import DotLinear, can_dot
 from teachkit.linear import Int8Embedding, QuantizedLinear
 from teachkit.model import Decoder, Rope
@@ -127,14 +127,19 @@ OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 def _one_token(compiled: Callable[..., Tensor], plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``compiled`` for an x (B, T, C) of one token of one row, ``plain`` for all else.
 
-    Also for the first token of all: the compiler would make it a program of its own, since nothing is past.
+    Also for the first token of all and for steps of other caches: of these the compiler would make programs
+    of their own.
     """
 
     def call(x: Tensor, *rest: Any) -> Tensor:
-        first = bool(rest) and int(rest[-1].positions.max()) == 0
-        return (compiled if x.shape[:-1].numel() == 1 and not first else plain)(x, *rest)
+        return (compiled if x.shape[:-1].numel() == 1 and all(map(_known, rest[-1:])) else plain)(x, *rest)
 
     return call
+
+
+def _known(step: Step) -> bool:
+    """Whether a step is of the kind that was compiled."""
+    return isinstance(step, ContiguousStep) and int(step.positions.max()) > 0
 
 
 def _warm_up(model: Decoder) -> None:

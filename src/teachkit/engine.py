@@ -13,9 +13,7 @@ from __future__ import annotations
 import collections.abc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,112 +22,12 @@ from teachkit.blocks import BlockPool
 from teachkit.decode import prompt_ids, require_finite
 from teachkit.measure import synchronise
 from teachkit.model import Decoder
-from teachkit.output import Finish, Output
+from teachkit.output import Output
 from teachkit.paged import PagedMemory, Run
 from teachkit.quant_cache import Bits
+from teachkit.request import Request, StepMetrics, Work
 from teachkit.sampling import Sampler, greedy
 from teachkit.scheduler import Chunk, Plan, Scheduler, Sequence
-
-
-class Request:
-    """One prompt, and what has become of it so far.
-
-    tokens, text   of the output
-    finish         None while it goes on; then why it ended: as of :func:`teachkit.generate`, or "cancelled"
-                   or "error"
-    error          what its sampler or its ``stream`` raised
-    times_s        seconds of the engine's clock: submitted, first computed, each token
-    """
-
-    def __init__(
-        self,
-        sequence: Sequence,
-        output: Output,
-        sampler: Sampler,
-        generator: torch.Generator | None,
-        submitted_s: float,
-    ) -> None:
-        self.sequence, self._output = sequence, output
-        self._sampler, self._generator = sampler, generator
-        self.submitted_s = submitted_s
-        self.started_s: float | None = None
-        self.times_s: list[float] = []
-        self.error: Exception | None = None
-        self._ended: Literal["cancelled", "error"] | None = None
-
-    @property
-    def prompt_tokens(self) -> list[int]:
-        return self.sequence.tokens[: self.sequence.n_prompt]
-
-    @property
-    def tokens(self) -> list[int]:
-        return self._output.tokens
-
-    @property
-    def text(self) -> str:
-        return self._output.text
-
-    @property
-    def finish(self) -> Finish | Literal["cancelled", "error"] | None:
-        return self._ended or self._output.finish
-
-    @property
-    def done(self) -> bool:
-        return self.finish is not None
-
-    @property
-    def queue_s(self) -> float:
-        """From submission to the first step that computed a token of it; NaN before."""
-        return float("nan") if self.started_s is None else self.started_s - self.submitted_s
-
-    @property
-    def ttft_s(self) -> float:
-        """Time to first token, from submission: queue and prefill; NaN before."""
-        return self.times_s[0] - self.submitted_s if self.times_s else float("nan")
-
-    @property
-    def tpot_s(self) -> float:
-        """Time per output token after the first: their mean; NaN when there is only one."""
-        n = len(self.times_s) - 1
-        return (self.times_s[-1] - self.times_s[0]) / n if n > 0 else float("nan")
-
-    def __repr__(self) -> str:
-        state = self.finish or self.sequence.status
-        return f"<Request of {self.sequence.n_prompt} tokens, {len(self.tokens)} generated, {state}>"
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """What one step did.
-
-    start_s, time_s  on the engine's clock
-    prefill, decode  tokens computed: of prompts (or again, after a preemption), and one for each sequence
-                     that was decoding
-    batch            sequences with a token in this step
-    waiting          sequences without blocks after it
-    preempted        sequences that lost their blocks to an older one
-    reused           tokens found in known blocks by those admitted, and not computed
-    blocks_used      blocks with an owner while it ran
-    slots_used       tokens for which these blocks have room
-    slots_filled     tokens that lie in them
-    """
-
-    start_s: float
-    time_s: float
-    prefill: int
-    decode: int
-    batch: int
-    waiting: int
-    preempted: int
-    reused: int
-    blocks_used: int
-    slots_used: int
-    slots_filled: int
-
-    @property
-    def waste(self) -> float:
-        """The share of the slots in owned blocks in which nothing lies."""
-        return 1 - self.slots_filled / self.slots_used if self.slots_used else 0.0
 
 
 class Engine:
@@ -221,7 +119,7 @@ class Engine:
             return False
         if request.sequence not in self._requests:
             raise ValueError("request: expected one that was submitted to this engine")
-        request._ended = "cancelled"
+        request.ended = "cancelled"
         self._forget(request)
         return True
 
@@ -234,12 +132,11 @@ class Engine:
         plan = self.scheduler.plan()
         if not plan.chunks:
             return None
-        for chunk in plan.chunks:
-            request = self._requests[chunk.sequence]
-            request.started_s = start_s if request.started_s is None else request.started_s
-        used, filled = self._slots()
-        decode = sum(_decodes(chunk) for chunk in plan.chunks)
-        blocks_used = self.pool.n_used
+        work = tuple(self._work(chunk) for chunk in plan.chunks)
+        for part in work:
+            part.request.start(start_s)
+        preempted = tuple(self._requests[sequence] for sequence in plan.preempted)
+        blocks_used, (used, filled) = self.pool.n_used, self._slots()
         try:
             logits = self._forward(plan)
         except BaseException:
@@ -251,11 +148,9 @@ class Engine:
         return StepMetrics(
             start_s=start_s,
             time_s=self.clock() - start_s,
-            prefill=plan.n_tokens - decode,
-            decode=decode,
-            batch=len(plan.chunks),
+            work=work,
             waiting=len(self.scheduler.waiting),
-            preempted=len(plan.preempted),
+            preempted=preempted,
             reused=sum(sequence.reused for sequence in plan.admitted),
             blocks_used=blocks_used,
             slots_used=used,
@@ -312,7 +207,7 @@ class Engine:
             sequence.tokens.append(choice)
             request.times_s.append(now)
             try:
-                request._output.add(choice)
+                request.output.add(choice)
             except Exception as error:  # whatever the caller's stream raises
                 self._fail(request, error)
             if request.done and sequence in self._requests:  # else its own stream has cancelled it
@@ -324,19 +219,15 @@ class Engine:
             return []
         best = greedy(logits).tolist()
         finite = torch.isfinite(logits.amax(-1) - logits.amin(-1)).tolist()
-        choices: list[int | Exception] = []
-        for row, request in enumerate(requests):
-            try:
-                if not finite[row]:
-                    require_finite(logits[row])
-                greedily = request._sampler is greedy
-                choices.append(best[row] if greedily else _sample(request, logits[row : row + 1]))
-            except Exception as error:
-                choices.append(error)
-        return choices
+        return [
+            best[row]
+            if finite[row] and request.sampler is greedy
+            else _sample(request, logits[row : row + 1])
+            for row, request in enumerate(requests)
+        ]
 
     def _fail(self, request: Request, error: Exception) -> None:
-        request.error, request._ended = error, "error"
+        request.error, request.ended = error, "error"
         if request.sequence in self._requests:
             self._forget(request)
 
@@ -344,8 +235,12 @@ class Engine:
         del self._requests[request.sequence]
         self.scheduler.remove(request.sequence)
 
+    def _work(self, chunk: Chunk) -> Work:
+        decode = chunk.n == 1 and chunk.samples and chunk.start >= chunk.sequence.n_prompt
+        return Work(self._requests[chunk.sequence], chunk.start, chunk.n, decode)
+
     def _slots(self) -> tuple[int, int]:
-        """Tokens for which the owned blocks have room, and those that lie in them, or will after this step."""
+        """Tokens for which the owned blocks have room, and those in them, or to be in this step."""
         size = self.pool.block_size
         used = self.pool.n_used * size
         tables = [sequence.table for sequence in self.scheduler.running]
@@ -353,10 +248,10 @@ class Engine:
         return used, used - sum(len(table.blocks) * size - table.length for table in tables)
 
 
-def _decodes(chunk: Chunk) -> bool:
-    """Whether a chunk is one generated token, its sequence's last: else it is prefill."""
-    return chunk.n == 1 and chunk.samples and chunk.start >= chunk.sequence.n_prompt
-
-
-def _sample(request: Request, logits: Tensor) -> int:
-    return int(request._sampler(logits, request._generator))
+def _sample(request: Request, logits: Tensor) -> int | Exception:
+    """The choice of a request's own sampler, or what went wrong: with this request, not with the others."""
+    try:
+        require_finite(logits)
+        return int(request.sampler(logits, request.generator))
+    except Exception as error:
+        return error

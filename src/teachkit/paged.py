@@ -18,11 +18,14 @@ from torch import Tensor
 
 from teachkit.attention import scaled_dot_product_attention
 from teachkit.block_attention import BlockReads, block_attention
-from teachkit.blocks import BlockPool, BlockTable, Copy, blocks_for
+from teachkit.block_table import BlockTable, Copy
+from teachkit.blocks import BlockPool, blocks_for
 from teachkit.cache import LayerView, Store
 from teachkit.config import ModelConfig
 from teachkit.quant_cache import Bits, QuantizedRows
 from teachkit.rows import CacheFull
+
+Pool = Tensor | QuantizedRows
 
 
 class Run(NamedTuple):
@@ -62,12 +65,8 @@ class PagedMemory:
         if n_blocks < 1 or block_size < 1:
             raise ValueError(f"n_blocks, block_size: expected at least 1, got {n_blocks} and {block_size}")
         shape = (config.n_layers, n_blocks, config.n_kv_heads, block_size, config.head_dim)
-        self.k, self.v = (
-            torch.zeros(shape, dtype=dtype, device=device)
-            if bits is None
-            else QuantizedRows.zeros(shape, bits, device)
-            for _ in "kv"
-        )
+        self.k: Pool = _zeros(shape, dtype, device, bits)
+        self.v: Pool = _zeros(shape, dtype, device, bits)
         self.n_blocks, self.block_size, self.device = n_blocks, block_size, torch.device(device)
         self.windows = config.windows
 
@@ -77,9 +76,10 @@ class PagedMemory:
 
     def copy(self, copies: Sequence[Copy]) -> None:
         """Copy the beginnings of blocks, in every layer, before a step writes behind them."""
-        for source, target, n_tokens in ((c.source, c.target, c.n_tokens) for c in copies):
-            for stored in (self.k, self.v):
-                stored[:, target, :, :n_tokens] = stored[:, source, :, :n_tokens]
+        pools: tuple[Store, Store] = self.k, self.v
+        for copy in copies:
+            for stored in pools:
+                stored[:, copy.target, :, : copy.n_tokens] = stored[:, copy.source, :, : copy.n_tokens]
 
     def step(self, runs: Sequence[Run], *, packed: bool = False) -> PagedStep:
         """The plan of one pass over the new tokens of some sequences.
@@ -88,6 +88,12 @@ class PagedMemory:
                 Otherwise a row for each run, (B, T), padded on the right
         """
         return PagedStep(self, runs, packed=packed)
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, bits: Bits | None) -> Pool:
+    if bits is None:
+        return torch.zeros(*shape, dtype=dtype, device=device)
+    return QuantizedRows.zeros(shape, bits, device)
 
 
 class PagedStep:
@@ -180,7 +186,7 @@ class _PagedLayer:
 
     def _decode(self, q: Tensor, scale: float | None) -> Tensor:
         reads = self._step.reads[self._window]
-        k, v = ([part.to(q.dtype) for part in reads.parts(pool)] for pool in (self._k, self._v))
+        k, v = (reads.parts(pool, q.dtype) for pool in (self._k, self._v))
         return block_attention(q, k, v, reads, scale=scale)
 
     def _prefill(self, q: Tensor, blocks: Tensor, end: int, scale: float | None) -> Tensor:
@@ -260,7 +266,7 @@ class PagedCache:
         self.tables[row].truncate(length)
 
     def fork(self, source: int, target: int) -> None:
-        """Make row ``target`` the same text as row ``source``: it owns the same blocks, and nothing is copied.
+        """Make row ``target`` the text of row ``source``: it owns the same blocks, nothing is copied.
 
         Raises  ValueError: a target that is not empty
         """
@@ -280,6 +286,6 @@ class PagedCache:
         missing = sum(table.missing(n) for table, n in zip(self.tables, counts, strict=True))
         if missing > self.pool.n_free:
             raise CacheFull(
-                f"{missing} more blocks needed, {self.pool.n_free} of {self.pool.n_blocks} free; make the pool "
-                "larger or truncate a row"
+                f"{missing} more blocks needed, {self.pool.n_free} of {self.pool.n_blocks} free; "
+                "make the pool larger or truncate a row"
             )

@@ -55,9 +55,11 @@ class QuantizedRows:
     def __getitem__(self, index: Any) -> QuantizedRows:
         return QuantizedRows(tuple(part[index] for part in self.parts), self.columns, self.bits)
 
-    def __setitem__(self, index: Any, rows: Tensor) -> None:
-        for part, new in zip(self.parts, _parts(rows, self.bits), strict=True):
-            part[index] = new
+    def __setitem__(self, index: Any, rows: Tensor | QuantizedRows) -> None:
+        # Rows that are codes already are copied as they are: to round them again could change them.
+        new = rows.parts if isinstance(rows, QuantizedRows) else _parts(rows, self.bits)
+        for part, values in zip(self.parts, new, strict=True):
+            part[index] = values
 
     def to(self, dtype: torch.dtype) -> Tensor:
         """The numbers that the codes stand for."""

@@ -1,4 +1,4 @@
-"""Who computes what in the next step: continuous batching, chunked prefill, preemption. Knows nothing of torch.
+"""Who computes what in the next step: continuous batching, chunked prefill, preemption. No torch here.
 
 A sequence is a list of tokens of which the first ``computed`` have their keys and values stored. Whatever is
 left is pending: the whole prompt at first, one token in each step of decoding, everything again after a
@@ -24,7 +24,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from teachkit.blocks import BlockPool, BlockTable, Copy, Key, block_keys, blocks_for
+from teachkit.block_table import BlockTable, Copy
+from teachkit.blocks import BlockPool, Key, block_keys, blocks_for
 
 Status = Literal["waiting", "running", "finished"]
 
