@@ -11,6 +11,7 @@ from teachkit import (
     cache,
     convert,
     decode,
+    engine,
     evaluate,
     gptq,
     kernels,
@@ -18,6 +19,7 @@ from teachkit import (
     linear,
     maps,
     measure,
+    paged,
     quant,
     quant_cache,
     rolling,
@@ -28,6 +30,7 @@ from teachkit.compiled import fast
 from teachkit.config import ModelConfig
 from teachkit.convert import group_heads
 from teachkit.decode import Generation, generate
+from teachkit.engine import Engine
 from teachkit.model import Decoder
 from teachkit.sampling import greedy, sampler
 from teachkit.saved import save
@@ -39,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Decoder",
+    "Engine",
     "Generation",
     "ModelConfig",
     "Tokenizer",
@@ -46,6 +50,7 @@ __all__ = [
     "cache",
     "convert",
     "decode",
+    "engine",
     "evaluate",
     "fast",
     "generate",
@@ -58,6 +63,7 @@ __all__ = [
     "load",
     "maps",
     "measure",
+    "paged",
     "quant",
     "quant_cache",
     "quantize",

@@ -51,8 +51,9 @@ class BlockReads:
         ]
         self.n_queries = len(tables)
         self.n_in_place = _in_place([block for block, _, _ in reads])
-        # A block that nobody reads: its tokens would begin before the first, and none of them is seen.
-        home: list[tuple[int, int]] = [(0, -block_size)] * self.n_in_place
+        # What nobody reads goes to a query more than there are, which is left out in the end: whatever lies
+        # in such a block, even NaN, must not matter.
+        home: list[tuple[int, int]] = [(self.n_queries, 0)] * self.n_in_place
         away: list[tuple[int, int]] = []
         blocks: list[int] = []
         taken: set[int] = set()
@@ -66,6 +67,7 @@ class BlockReads:
         self.blocks: Int[Tensor, M] | None = torch.tensor(blocks, device=device) if blocks else None
         pairs = torch.tensor(home + away, device=device)
         self.reader = pairs[:, 0]
+        self.asks = self.reader.clamp_max(self.n_queries - 1)
         self.seen = self._seen(pairs[:, 1], torch.tensor(lengths, device=device), block_size, window)
 
     def _seen(
@@ -73,8 +75,8 @@ class BlockReads:
     ) -> Bool[Tensor, "M 1 1 P"]:
         """Which tokens of each block its reader sees."""
         key = first[:, None] + torch.arange(block_size, device=first.device)
-        end = lengths[self.reader][:, None]
-        seen = (first[:, None] >= 0) & (key < end)
+        end = lengths[self.asks][:, None]
+        seen = key < end
         if window is not None:
             seen &= key >= end - window
         return seen[:, None, None]
@@ -101,7 +103,7 @@ def block_attention(
     """
     (R, H, D), Hkv = q.shape, k[0].shape[1]
     scale = D**-0.5 if scale is None else scale
-    asked = (q * scale).view(R, Hkv, H // Hkv, D)[reads.reader]  # each block's own query
+    asked = (q * scale).view(R, Hkv, H // Hkv, D)[reads.asks]  # each block's own query
     sizes = [len(part) for part in k]
     scores = _join([a @ part.transpose(2, 3) for a, part in zip(asked.split(sizes), k, strict=True)])
     scores = scores if scores.dtype == torch.float64 else scores.float()
@@ -120,13 +122,13 @@ def _combine(
     reads: BlockReads,
 ) -> Float[Tensor, "R Hkv G D"]:
     """The answer of each query from the pieces of its blocks: each weighed as if all had had one maximum."""
-    shape = (reads.n_queries, *top.shape[1:])
+    shape = (reads.n_queries + 1, *top.shape[1:])
     index = reads.reader[:, None, None, None].expand_as(top)
     highest = top.new_full(shape, torch.finfo(top.dtype).min).scatter_reduce(0, index, top, "amax")
     share = (top - highest[reads.reader]).exp()
     sums = top.new_zeros(shape).index_add(0, reads.reader, total * share)
     out = top.new_zeros((*shape[:-1], mixed.shape[-1])).index_add(0, reads.reader, mixed * share)
-    return out / sums
+    return (out / sums)[:-1]
 
 
 def _in_place(blocks: Sequence[int]) -> int:

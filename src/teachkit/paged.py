@@ -121,6 +121,9 @@ class PagedStep:
         blocks = [run.blocks[p // size] for run in runs for p in range(run.start, run.end)]
         self.blocks = torch.tensor(blocks, device=device)
         self.offsets = torch.tensor([offset for _, offset in slots], device=device)
+        # Blocks that get their first token: what another sequence left there must not matter, even NaN.
+        fresh = [block for block, (_, offset) in zip(blocks, slots, strict=True) if not offset]
+        self.fresh = torch.tensor(fresh, device=device) if fresh else None
         self._plan_reads(runs)
 
     def _plan_reads(self, runs: Sequence[Run]) -> None:
@@ -170,6 +173,9 @@ class _PagedLayer:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
         step = self._step
+        if step.fresh is not None:  # a hidden value weighs 0, but 0 * NaN is NaN; hidden keys are masked
+            shape = (len(step.fresh), *self._v.shape[1:])
+            self._v[step.fresh] = torch.zeros(shape, dtype=self._v.dtype, device=v.device)
         for stored, new in ((self._k, k), (self._v, v)):
             stored[step.blocks, :, step.offsets] = step.unpad(new).to(stored.dtype)
         q = step.unpad(q)
