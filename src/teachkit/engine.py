@@ -78,13 +78,16 @@ class Engine:
         seed: int | None = None,
         stop: str | collections.abc.Sequence[str] = (),
         stream: Callable[[str], object] | None = None,
+        *,
+        ignore_eos: bool = False,
     ) -> Request:
         """Queue a prompt; arguments as of :func:`teachkit.generate`. It is computed in :meth:`step`.
 
-        seed    its own random numbers: its choices do not depend on what else is served
-        stream  called within a step. What it raises ends this request, and no other
-        Raises  ValueError: as ``generate``, a token outside the vocabulary, more tokens than the pool holds;
-                RuntimeError: the engine is closed. Nothing else is touched by any of these
+        seed        its own random numbers: its choices do not depend on what else is served
+        stream      called within a step. What it raises ends this request, and no other
+        ignore_eos  go on to max_new_tokens, whatever is generated: plays lengths that a trace gives
+        Raises      ValueError: as ``generate``, a token outside the vocabulary, more tokens than the pool
+                    holds; RuntimeError: the engine is closed. Nothing else is touched by any of these
         """
         if self._closed:
             raise RuntimeError("engine: closed; make a new one")
@@ -100,7 +103,7 @@ class Engine:
         output = Output(
             model.tokenizer,
             ("length", budget) if budget == max_new_tokens else ("context", budget),
-            eos=model.config.eos_token_ids,
+            eos=() if ignore_eos else model.config.eos_token_ids,
             stops=stops,
             stream=stream,
         )
