@@ -62,20 +62,16 @@ class BlockPool:
 
     def owners(self, block: int) -> int:
         """How many own a block. Raises ValueError: no such block."""
-        if not 0 <= block < self.n_blocks:
-            raise ValueError(f"block: expected 0 to {self.n_blocks - 1}, got {block}")
+        self._require_here(block)
         return self._owners[block]
 
     def allocate(self) -> int:
         """A block for one owner: a free one, or the kept one left longest ago. Raises NoFreeBlocks."""
-        if self._free:
-            block = self._free.pop()
-        elif self._kept:
-            block, _ = self._kept.popitem(last=False)
-            self.withdraw(block)
-        else:
+        if not self.n_free:
             raise NoFreeBlocks(f"all {self.n_blocks} blocks have an owner")
+        block = self._free.pop() if self._free else self._kept.popitem(last=False)[0]
         self._owners[block] = 1
+        self.withdraw(block)
         return block
 
     def share(self, block: int) -> None:
@@ -109,7 +105,11 @@ class BlockPool:
             self._block_of[key], self._key_of[block] = block, key
 
     def withdraw(self, block: int) -> None:
-        """Make it unknown again: something else is going to be written into it."""
+        """Make it unknown again: something else is going to be written into it.
+
+        Raises  ValueError: a block without an owner, who alone may write, no such block
+        """
+        self._require_owned(block)
         key = self._key_of[block]
         if key is not None:
             del self._block_of[key]
@@ -134,7 +134,8 @@ class BlockPool:
         return blocks
 
     def is_known(self, block: int) -> bool:
-        """Whether its content can be found."""
+        """Whether its content can be found. Raises ValueError: no such block."""
+        self._require_here(block)
         return self._key_of[block] is not None
 
     def check(self) -> None:
@@ -150,6 +151,10 @@ class BlockPool:
         assert len(self._block_of) == sum(key is not None for key in self._key_of)
         assert all(self.is_known(block) for block in self._kept)
         assert not any(self.is_known(block) for block in self._free)
+
+    def _require_here(self, block: int) -> None:
+        if not 0 <= block < self.n_blocks:
+            raise ValueError(f"block: expected 0 to {self.n_blocks - 1}, got {block}")
 
     def _require_owned(self, block: int) -> None:
         if not self.owners(block):
