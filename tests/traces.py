@@ -10,12 +10,12 @@ Helpers to import: ``from traces import Job, Memory, Replay, Trace, alone, make_
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import accumulate
 from random import Random
-from zlib import crc32
 
 from teachkit.block_table import Copy
 from teachkit.blocks import BlockPool, blocks_for
@@ -42,8 +42,10 @@ CASES = (
 # --- the model -----------------------------------------------------------------------------------------
 
 
-def hashed(value: int, before: int) -> int:
-    return crc32(value.to_bytes(4, "little"), before)
+def hashed(before: int, value: int) -> int:
+    """Of 64 bits. Not linear, as a CRC is: of a text and its own CRC the CRC is a constant."""
+    mixed = ((before ^ value) * 0x9E3779B97F4A7C15 + 1) & (2**64 - 1)
+    return mixed ^ (mixed >> 29)
 
 
 def alone(prompt: Sequence[int], max_new: int, end: int | None = None) -> list[int]:
@@ -59,8 +61,8 @@ def alone(prompt: Sequence[int], max_new: int, end: int | None = None) -> list[i
             said += 1
             if is_last(tokens[-1], said, max_new, end):
                 break
-        first = hashed(tokens[position], first)
-        second = hashed(first, second)
+        first = hashed(first, tokens[position])
+        second = hashed(second, first)
     return tokens[len(prompt) :]
 
 
@@ -111,14 +113,10 @@ class Memory:
                 self.write(1, blocks, start, [GARBAGE] * (end - start))
             raise Broken
         for blocks, start, end in parts:
-            seen = array("I", self.read(0, blocks, end))
-            state, left = crc32(seen[:start].tobytes()), []
-            for value in seen[start:]:
-                state = hashed(value, state)
-                left.append(state)
-            self.write(1, blocks, start, left)
+            left = list(accumulate(self.read(0, blocks, end), hashed, initial=0))[1:]
+            self.write(1, blocks, start, left[start:])
         said = [part for part, chunk in zip(parts, plan.chunks, strict=True) if chunk.samples]
-        return [crc32(array("I", self.read(1, blocks, end)).tobytes()) % VOCAB for blocks, _, end in said]
+        return [reduce(hashed, self.read(1, blocks, end), 0) % VOCAB for blocks, _, end in said]
 
 
 # --- traces --------------------------------------------------------------------------------------------
@@ -334,7 +332,7 @@ class Replay:
         self.scheduler.remove(user.tokens)
         user.over = True
         assert user.tokens.status == "finished"
-        assert user.tokens.table.blocks == []
+        assert user.tokens.table.blocks == [], "one that is done owns blocks"
 
     def step(self) -> None:
         """As the engine does it: plan, run the model, make full blocks known, hand out tokens."""
@@ -393,15 +391,16 @@ class Replay:
         for sequence in scheduler.running:
             table = sequence.table
             assert len(set(table.blocks)) == len(table.blocks), "a block stands twice in a table"
-            assert len(table.blocks) == blocks_for(table.length, pool.block_size)
+            assert len(table.blocks) == blocks_for(table.length, pool.block_size), "a block too many"
             assert sequence.status == "running"
             assert len(sequence.output) < sequence.max_new_tokens
         for sequence in scheduler.waiting:
-            assert sequence.table.blocks == []
-            assert sequence.status == "waiting"
+            assert sequence.table.blocks == [], "one that waits owns blocks"
+            assert sequence.status == "waiting", "one that waits does not say so"
         for block, n in owners.items():
             assert n == 1 or pool.is_known(block), f"block {block} has {n} owners and is known to nobody"
-        assert len(scheduler.running) <= scheduler.max_batch
+        assert len(scheduler.running) <= scheduler.max_batch, "more than max_batch run"
+        assert self.trace.reuse or not pool.n_kept, "blocks are known, and nobody may use them"
         numbers = [self.by_tokens[sequence].number for sequence in [*scheduler.running, *scheduler.waiting]]
         assert numbers == [user.number for user in self.live], "someone is lost, or came to another place"
         self.cases["owned by three"] += any(n >= 3 for n in owners.values())
@@ -417,23 +416,38 @@ class Replay:
         assert numbers == sorted(set(numbers)), "not in the order in which they came"
         for chunk in plan.chunks:
             sequence = chunk.sequence
-            assert sequence in self.scheduler.running
+            assert sequence in self.scheduler.running, "tokens for one that does not run"
             start = running.get(sequence, sequence.reused)
             assert chunk.start == start, "tokens are left out, or computed twice"
-            assert chunk.n > 0
-            assert chunk.start + chunk.n == sequence.computed <= len(sequence.tokens)
+            assert 0 < chunk.n == sequence.computed - start, "tokens without a place"
+            assert sequence.computed <= len(sequence.tokens)
         oldest, first = self.live[0], plan.chunks[0]
         assert first.sequence is oldest.tokens, "the oldest got nothing"
         assert first.n == min(len(first.sequence.tokens) - first.start, budget), "the oldest got too little"
         assert not plan.copies, "only full blocks are shared, so nothing needs to be copied"
         for sequence in plan.preempted:
-            assert sequence in running
-            assert sequence in self.scheduler.waiting
+            assert sequence in running, "one is let in and sent out in one step"
+            assert sequence in self.scheduler.waiting, "one is sent out, and does not wait"
         for sequence in plan.admitted:
             assert sequence.reused % self.trace.block_size == 0
             assert sequence.reused < len(sequence.tokens), "nothing is left to compute"
             assert self.trace.reuse or sequence.reused == 0
         assert not (plan.admitted and plan.preempted), "one is let in, another sent out"
+        self.check_admission(plan)
+
+    def check_admission(self, plan: Plan) -> None:
+        """Nobody is let in too early, nor waits without need: for each that runs one block more stays free."""
+        running, waiting = self.scheduler.running, self.scheduler.waiting
+        promised = sum(sequence.table.missing(sequence.pending) + 1 for sequence in running)
+        if plan.admitted:
+            assert promised - 1 <= self.pool.n_free, "let in too early"
+        if plan.preempted or not waiting or plan.n_tokens == self.trace.max_batch_tokens:
+            return
+        if len(running) < self.scheduler.max_batch:
+            size, known = self.trace.block_size, len(waiting[0].tokens)
+            keys = waiting[0].keys()[: (known - 1) // size] if self.trace.reuse else []
+            owned = sum(self.pool.owners(block) > 0 for block in self.pool.known(keys))
+            assert promised + blocks_for(known, size) - owned > self.pool.n_free, "waits without need"
 
     # --- what occurred ---
 
