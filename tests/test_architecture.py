@@ -21,7 +21,12 @@ LEVELS = {
     "hardware": 0,
     "shapes": 1,
     "blocks": 0,
+    "block_table": 0,
+    "trace": 0,
+    "outcome": 0,
+    "completions": 0,
     "tokenizer": 0,
+    "output": 0,
     "measure": 0,
     "attention": 0,
     "kernels": 0,
@@ -35,8 +40,10 @@ LEVELS = {
     "rolling": 1,
     "cache": 1,
     "quant_cache": 1,
+    "block_attention": 1,
     "paged": 1,
     "scheduler": 1,
+    "request": 1,
     "cost": 1,
     "memory": 1,
     "roofline": 2,
@@ -53,6 +60,8 @@ LEVELS = {
     "saved": 3,
     "stored": 0,
     "engine": 3,
+    "replay": 4,
+    "replay_report": 5,
     "maps": 3,
     "evaluate": 4,
     "bench": 4,
@@ -61,6 +70,7 @@ LEVELS = {
     "table": 5,
     "table_report": 5,
     "cli_bench": 5,
+    "cli_replay": 5,
     "cli": 5,
     "__init__": 6,
     # Figures show what they are given: they know nothing of models, and nothing knows them.
@@ -70,12 +80,18 @@ LEVELS = {
     "figures.attention_explorer": 2,
     "figures.step_parts": 2,
     "figures.quality_speed": 2,
+    "figures.request_times": 2,
     "figures.logit_lens": 2,
+    "figures.block_frames": 0,
+    "figures.block_table": 2,
     "figures.decode_steps": 2,
     "figures.int4_packing": 2,
     "figures.kv_memory": 2,
     "figures.latency_plane": 2,
     "figures.next_token": 2,
+    "figures.timeline": 0,
+    "figures.timeline_svg": 1,
+    "figures.request_timeline": 2,
     "figures.roofline": 2,
     "figures.step_counts": 0,
     "figures.step_breakdown": 2,
@@ -89,17 +105,22 @@ WITHOUT_TORCH = {
     "report",
     "hardware",
     "blocks",
+    "block_table",
     "scheduler",
+    "trace",
+    "outcome",
+    "completions",
     "cost",
     "memory",
     "roofline",
 }
-BASE = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub"}
+BASE = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface_hub", "rich"}
 # Imported inside a function only, by these modules.
 WHEN_NEEDED = {
     "huggingface_hub": {"weights"},
-    "matplotlib": {"figures.plots", "figures.step_parts", "figures.quality_speed"},
+    "matplotlib": {"figures.plots", "figures.step_parts", "figures.quality_speed", "figures.request_times"},
     "ipywidgets": {"figures.live"},
+    "rich": {"cli_replay"},
     "cycler": {"figures.plots"},  # comes with matplotlib
 }
 MODULE_LINES, FUNCTION_LINES = 250, 60
@@ -225,6 +246,7 @@ def test_importing_teachkit_is_light():
     check = (
         "import sys, teachkit, teachkit.cli, teachkit.figures\n"
         "heavy = {'huggingface_hub', 'matplotlib', 'transformers', 'beartype', 'IPython', 'ipywidgets'}\n"
+        "heavy.add('rich')\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The command line: ``teachkit generate``, ``info``, ``estimate`` and ``bench``."""
+"""The command line: ``teachkit generate``, ``info``, ``estimate``, ``bench`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from teachkit import bench, cli_bench, table_report
+from teachkit import bench, cli_bench, cli_replay, replay_report, table_report, trace
 from teachkit.config import ModelConfig
 from teachkit.cost import parameters
 from teachkit.decode import Generation, generate
@@ -22,6 +22,7 @@ from teachkit.hardware import Device
 from teachkit.hardware import device as published
 from teachkit.measure import append
 from teachkit.model import Decoder
+from teachkit.outcome import Replay
 from teachkit.report import as_data, as_text
 from teachkit.sampling import greedy, sampler
 from teachkit.table import Table
@@ -33,7 +34,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Exit code 0: done, 1: the input was at fault (the message says how), 2: usage.
 
-    All that `estimate` and `bench` are given stands in their arguments: a fault in it is one of usage, 2.
+    All that `estimate` and `bench` are given stands in their arguments: a fault in it is one of usage, 2. So
+    is one in the trace of `replay`; 1 says that a request of it failed.
     """
     args = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -73,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     _add_estimate(commands)
     cli_bench.add_to(commands).set_defaults(run=_bench, fault=2)
+    cli_replay.add_to(commands, shared).set_defaults(run=_replay, fault=2)
     return parser
 
 
@@ -249,6 +252,41 @@ def _write_table(made: Table, folder: Path) -> None:
         save_quality_speed(folder / "table.svg", title, points)
     except ImportError as error:
         raise ValueError(f"out: table.svg needs matplotlib ({error}); pip install matplotlib") from error
+
+
+def _replay(args: argparse.Namespace) -> int:
+    folder = None if args.out is None else cli_replay.output_folder(args.out)
+    played, settings = cli_replay.play(args, lambda: _load(args))
+    if folder is not None:
+        _write_replay(played, settings, folder)
+    data = json.dumps(replay_report.as_data(played, settings)) if args.json else None
+    print(data or replay_report.as_markdown(played, settings))
+    return 1 if played.failures else 0
+
+
+def _write_replay(played: Replay, settings: replay_report.Settings, folder: Path) -> None:
+    from teachkit.figures.request_times import RequestTimes, in_words, save_request_times
+
+    times = [
+        RequestTimes(
+            one.asked.arrival_s,
+            one.first_s,
+            one.ended_s,
+            one.tpot_s if one.tpot_s == one.tpot_s else None,
+            one.failed,
+        )
+        for one in played.outcomes
+    ]
+    title = f"{played.trace.name}: {played.served_by}"
+    save_request_times(folder / "replay.svg", title, times)
+    report = replay_report.as_markdown(played, settings)
+    picture = f"![{in_words(title, times)}](replay.svg)"
+    (folder / "replay.md").write_text(f"{report}\n\n{picture}\n", encoding="utf-8")
+    trace.save(
+        replace(played.trace, requests=tuple(o.asked for o in played.outcomes)), folder / "trace.jsonl"
+    )
+    (folder / "replay.jsonl").unlink(missing_ok=True)
+    append(replay_report.records(played, settings), folder / "replay.jsonl")
 
 
 def _plot(found: Estimate, path: str) -> None:
