@@ -3,11 +3,13 @@
     from teachkit import figures
 
     figures.attention_explorer(tokens, attention)  # tokens: S strings; attention (L, H, S, S)
+    figures.block_table(recorder.frames)           # blocks filled, shared, kept, found again
     figures.decode_steps(tokens, n_prompt, shape)  # each step with and without a cache
     figures.kv_memory(model, device, context)      # a cache beside weights and memory
     figures.latency_plane(models, devices, predict, reading_ms=180)  # time per token, tokens/s
     figures.logit_lens(tokens, pieces, probs)      # what a model would say after each layer
     figures.next_token(prompts, logits, names)     # under temperature, top-k and top-p
+    figures.request_timeline([timeline_of(...)])   # what each step computes for whom
     figures.roofline(devices, models)              # the parts of a step under a device's roofs
     figures.step_breakdown(models, devices, predict)  # the parts of a decode step, stacked
     figures.static(draw, alt="...")                # draw() returns a matplotlib Figure
@@ -27,6 +29,8 @@ whatever JSON can say; floats are rounded, so that a page does not change with t
 """
 
 from teachkit.figures.attention_explorer import attention_explorer, visible
+from teachkit.figures.block_frames import Recorder
+from teachkit.figures.block_table import block_table
 from teachkit.figures.decode_steps import DecodeShape, decode_steps
 from teachkit.figures.html import Figure, show, static
 from teachkit.figures.kv_memory import kv_memory
@@ -35,15 +39,22 @@ from teachkit.figures.live import Live, live
 from teachkit.figures.logit_lens import logit_lens
 from teachkit.figures.next_token import next_token
 from teachkit.figures.plots import PALETTE, colours, style, use_style
+from teachkit.figures.request_timeline import request_timeline
 from teachkit.figures.roofline import roofline
 from teachkit.figures.step_breakdown import step_breakdown
+from teachkit.figures.timeline import Cell, Timeline, TimelineStep, timeline_of
 
 __all__ = [
     "PALETTE",
+    "Cell",
     "DecodeShape",
     "Figure",
     "Live",
+    "Recorder",
+    "Timeline",
+    "TimelineStep",
     "attention_explorer",
+    "block_table",
     "colours",
     "decode_steps",
     "kv_memory",
@@ -51,11 +62,13 @@ __all__ = [
     "live",
     "logit_lens",
     "next_token",
+    "request_timeline",
     "roofline",
     "show",
     "static",
     "step_breakdown",
     "style",
+    "timeline_of",
     "use_style",
     "visible",
 ]
