@@ -9,6 +9,7 @@ Source: Kwon et al. 2023 (vLLM), arXiv:2309.06180, section 4.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,6 +81,11 @@ class PagedMemory:
         for copy in copies:
             for stored in pools:
                 stored[:, copy.target, :, : copy.n_tokens] = stored[:, copy.source, :, : copy.n_tokens]
+            # Whoever had the target before: a hidden value weighs 0, but 0 * NaN is NaN.
+            rest = self.v[:, copy.target, :, copy.n_tokens :].shape
+            self.v[:, copy.target, :, copy.n_tokens :] = torch.zeros(
+                rest, dtype=self.v.dtype, device=self.device
+            )
 
     def step(self, runs: Sequence[Run], *, packed: bool = False) -> PagedStep:
         """The plan of one pass over the new tokens of some sequences.
@@ -290,6 +296,12 @@ class PagedCache:
                     f"{self._context}; truncate the row"
                 )
         missing = sum(table.missing(n) for table, n in zip(self.tables, counts, strict=True))
+        # When all owners of a block write into it, the last one finds it its own and copies nothing.
+        size = self.pool.block_size
+        writes = Counter(
+            t.blocks[-1] for t, n in zip(self.tables, counts, strict=True) if n and t.length % size
+        )
+        missing -= sum(n == self.pool.owners(block) > 1 for block, n in writes.items())
         if missing > self.pool.n_free:
             raise CacheFull(
                 f"{missing} more blocks needed, {self.pool.n_free} of {self.pool.n_blocks} free; "
