@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 UNSEEN = "…"  # of a slot that is filled, with a token that no frame has seen
 
 Tokens = Sequence[str] | Callable[[], Sequence[str]]
 
 
+@runtime_checkable
 class Pool(Protocol):
     """What is asked of a pool; :class:`teachkit.blocks.BlockPool` is one."""
 
@@ -24,6 +25,7 @@ class Pool(Protocol):
         """Whether its content can be found."""
 
 
+@runtime_checkable
 class Table(Protocol):
     """What is asked of a block table; :class:`teachkit.block_table.BlockTable` is one."""
 
