@@ -42,6 +42,7 @@ from teachkit import measure
 from teachkit.cache import ContiguousCache
 from teachkit.request import StepMetrics
 from teachkit.shapes import shape as published
+from teachkit.trace import make
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BLOCK_SIZE, BATCH_TOKENS, STATIC_BATCH = 16, 256, 32
@@ -78,13 +79,10 @@ class Served:
 
 
 def trace(seed: int, n: int, vocab_size: int, rate_per_s: float | None = None) -> list[Job]:
-    """The requests of one seed; with a rate, arriving by a Poisson process."""
-    rng = np.random.default_rng(seed)
-    lengths = [np.clip(np.rint(rng.lognormal(np.log(m), 0.8, n)), 1, LONGEST).astype(int) for m in (64, 48)]
-    prompts = [rng.integers(0, vocab_size, size).tolist() for size in lengths[0]]
-    gaps = np.zeros(n) if rate_per_s is None else rng.exponential(1 / rate_per_s, n)
-    rows = zip(prompts, lengths[1], np.cumsum(gaps), strict=True)
-    return [Job(prompt, int(n_new), float(at)) for prompt, n_new, at in rows]
+    """The requests of one seed, as ``teachkit replay`` makes them; with a rate, by a Poisson process."""
+    arrivals = "at once" if rate_per_s is None else "poisson"
+    made = make(n, seed=seed, arrivals=arrivals, rate_per_s=rate_per_s, cap=LONGEST).filled(vocab_size)
+    return [Job(list(r.prompt), r.max_new_tokens, r.arrival_s) for r in made.requests]
 
 
 def ours(model: tk.Decoder, jobs: Sequence[Job]) -> Served:
@@ -257,11 +255,11 @@ def as_transformers(model: tk.Decoder) -> Any:
     """The same weights in transformers."""
     theirs: Any = transformers_model(model.config, model.dtype)
     parts = {
-        "attention_norm": "input_layernorm", "attention.q": "self_attn.q_proj", "attention.k": "self_attn.k_proj",
-        "attention.v": "self_attn.v_proj", "attention.o": "self_attn.o_proj",
-        "mlp_norm": "post_attention_layernorm", "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj",
-        "mlp.down": "mlp.down_proj",
-    }  # fmt: skip
+        "attention_norm": "input_layernorm",
+        **{f"attention.{name}": f"self_attn.{name}_proj" for name in "qkvo"},
+        "mlp_norm": "post_attention_layernorm",
+        **{f"mlp.{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")},
+    }
     names = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
     for layer in range(model.config.n_layers):
         for a, b in parts.items():
