@@ -40,10 +40,7 @@ SOURCES = {  # the page says more of the first four
 }
 
 # Lessons that claims wait for, by stem, and what they will be about.
-TO_COME = {
-    "paged_cache": "the paged cache",
-    "continuous_batching": "continuous batching",
-}
+TO_COME: dict[str, str] = {}
 # Sections without a number.
 HEADINGS = {"claims": "What the sources claim, checked", "exercises": "Exercises"}
 
@@ -637,7 +634,7 @@ CLAIMS = (
         "10 %",
         OPEN,
         "An illustration, said as one.",
-        taught="paged_cache",
+        taught="paged_cache claims",
     ),
     Claim(
         "talk-19",
@@ -652,7 +649,7 @@ CLAIMS = (
         {**LLAMA_2, "block_tokens": 16, "large_block_tokens": 32, "kv_bits": 16},
         work.block_waste,
         "MiB wasted at most",
-        taught="paged_cache",
+        taught="paged_cache claims",
     ),
     Claim(
         "talk-20",
@@ -664,7 +661,7 @@ CLAIMS = (
         "[paper](https://arxiv.org/abs/2309.06180) says 2 to 4 "
         "times against other serving systems at equal latency; 20 and more is against Hugging Face "
         "Transformers.",
-        taught="paged_cache",
+        taught="paged_cache 7, paged_cache claims",
     ),
     Claim(
         "talk-21",
@@ -679,7 +676,7 @@ CLAIMS = (
         {**LLAMA_2, "tokens": 4096, "card": "a10", "large_card": "a100-80gb"},
         work.stall,
         "ms on an A10, at least",
-        taught="latency_throughput claims, continuous_batching",
+        taught="latency_throughput claims, continuous_batching 5",
     ),
     Claim(
         "talk-22",
@@ -1022,7 +1019,7 @@ CLAIMS = (
         "A measurement, quoted from vLLM's "
         "[announcement](https://blog.vllm.ai/2023/06/20/vllm.html). Against other serving "
         "systems its [paper](https://arxiv.org/abs/2309.06180) says 2 to 4.",
-        taught="paged_cache",
+        taught="paged_cache 7, paged_cache claims",
     ),
     Claim(
         "ucla-20",
