@@ -147,8 +147,8 @@ for name, share in wasted.items():
     print(f"{name:18} {share:12.1%}")
 
 # %% [markdown]
-# **Explain.** With the whole context reserved, more than four slots in five are empty: most texts never get so long. The oracle helps less than one would think. A request that *will* have 300 tokens has 100 at first, and two
-# hundred slots wait for it: with the length known, over a quarter of the memory is still empty, all of it room for what is yet to come.
+# **Explain.** With the whole context reserved, more than four slots in five are empty: most texts never get so long. The oracle helps less than one would think. A request that begins with 100 tokens and ends with 300
+# has 200 empty slots at first: with the length known, over a quarter of the memory is still empty, all of it room for what is yet to come.
 #
 # Blocks waste the rest of the last block. If its end falls anywhere with equal probability, from 0 to $P - 1$ slots are empty, $(P-1)/2$ in the mean, beside $\bar S$ tokens stored:
 #
@@ -166,7 +166,7 @@ for P in (8, 16, 32, 64, 128):
 #
 # ### How many at a time
 #
-# Now all 128 requests arrive at once, the first come first, and 4,096 slots are there. A request is let in if its slots are free; in each step everyone stores a token more. Blocks can run out on the way: then the one that came last gives its
+# Now all 128 requests arrive at once, 4,096 slots are there, and the first to come is the first to be served. A request is let in if its slots are free; in each step everyone stores a token more. Blocks can run out on the way: then the one that came last gives its
 # own back and waits. The server knows the tokens of that request, so it can compute its keys and values anew.
 #
 # **Predict.** How many are served at a time, while others wait, with each rule? If no slot were ever empty it would be about 29.
@@ -203,7 +203,7 @@ for name, rule in ({"(none ever empty)": in_blocks(1)} | RULES).items():
     print(f"{name:18} {at_a_time[name]:6.1f} {per_step:13.1%} {overall:14.1%} {len(steps):12,}")
 
 # %% [markdown]
-# **Explain.** Blocks of 16 serve 28.6 requests at a time where whole rows serve four: seven times as many, and hardly fewer than with no slot ever empty. With the oracle it is 21. Blocks of 128 waste as much as the oracle does.
+# **Explain.** Blocks of 16 serve 28.6 requests at a time where whole rows serve four: seven times as many, and hardly fewer than with no slot ever empty. (That is 30.2 and not 29, since the last steps, with long texts and nobody waiting, are not counted.) With the oracle it is 21; blocks of 128 waste as much.
 #
 # Which column is *the* waste? The mean of the steps counts each step alike, and in the last ones, when a few long texts are left, blocks waste little: half a block beside hundreds of tokens. Counted by slots, a full
 # machine weighs more than one that is nearly done. That is the number for a busy server.
@@ -263,8 +263,8 @@ print("C:", C.blocks, "for", C.length, "tokens")
 print("A's token 9 lies in block", A.blocks[9 // 4], "slot", 9 % 4)
 
 # %% [markdown]
-# A's blocks are not neighbours, C got the one that B had, and nothing was moved. A block is given in the time of a `pop`, however large the pool. `teachkit.blocks.BlockPool` and `teachkit.block_table.BlockTable` do the same and more (section 5). Are they the same so far? A hundred thousand random requests to
-# both say so, refusals included.
+# A's blocks are not neighbours, C got the one that B had, and nothing was moved. A block is given in the time of a `pop`, however large the pool. `teachkit.blocks.BlockPool` and `teachkit.block_table.BlockTable` do the same and more (section 5). A hundred thousand random calls, refusals included, find no
+# difference.
 
 
 # %%
@@ -294,7 +294,7 @@ for _ in range(100_000):
     assert (mine.blocks, mine.length) == (package.blocks, package.length)
     assert len(ours.free) == theirs.n_free
 theirs.check()  # every block is free, or somebody's
-print("the same blocks after every request;", outcomes)
+print("the same blocks after every call;", outcomes)
 
 # %% [markdown]
 # ## 3. Write and read through the table
@@ -412,7 +412,7 @@ for order in ([2, 0, 1, 3], [3, 1, 2, 0]):
     print(order, "the same answer:", torch.allclose(in_order(order), reference, atol=1e-5))
 
 # %% [markdown]
-# **Explain.** A key carries its position in its rotation, and a softmax is a sum: it does not know an order. Only the last block must be known as such, for it is not full. So a query may visit the blocks in any order, one at a time, if the answers of single blocks can be put together.
+# **Explain.** A key carries its position in its rotation, and attention is a weighted mean: a sum does not know an order. Only the last block must be known as such, for it is not full. So a query may visit the blocks in any order, one at a time, if the answers of single blocks can be put together.
 #
 # They can. Of each block keep a *piece*: the largest score $m$, the sum $l$ of $e^{s - m}$, and the values summed with these weights, $o$. Two pieces become one if both are brought to the larger of the two maxima:
 #
@@ -662,7 +662,7 @@ print("without sharing:", 4 * 13, "blocks")
 #
 # ### Found by content
 #
-# A fork knows its parent. Two strangers who begin with the same *system prompt* do not know of each other, so full blocks are looked up by what is in them: by a key made of tokens. A finished request's blocks need not be emptied, either. They are *kept*, owned by nobody, until the pool needs them; the one that was left longest ago goes first.
+# A fork knows its parent. Two strangers who begin with the same *system prompt* do not know of each other, so full blocks are looked up by what is in them: by a key made of tokens. Nor need the blocks of a finished request be emptied. The full ones are *kept*, owned by nobody, until the pool needs them; the one that was left longest ago goes first.
 #
 # **Predict.** Is it enough to make the key of a block from the tokens in that block? The next cell takes two texts with different first blocks and the same second block. In how many of the six layers are the second block's keys equal? And if one text borrows that block from the other, do its next logits suffer?
 
