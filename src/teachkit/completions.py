@@ -14,6 +14,7 @@ import json
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -47,18 +48,18 @@ def replay(
         for index, asked in enumerate(trace.requests)
     ]
     outcomes = tuple(call.outcome for call in calls)
-    coming = sorted(calls, key=lambda call: call.outcome.asked.arrival_s, reverse=True)
+    coming = deque(sorted(calls, key=lambda call: call.outcome.asked.arrival_s))
     live: list[_Call] = []
     start_s = time.perf_counter()
     while coming or live:
         now_s = time.perf_counter() - start_s
-        while coming and coming[-1].outcome.asked.arrival_s <= now_s:
-            live.append(coming.pop())
+        while coming and coming[0].outcome.asked.arrival_s <= now_s:
+            live.append(coming.popleft())
             live[-1].begin(start_s)
         live = [call for call in live if not call.over(now_s)]
         if show is not None:
             show(progress(outcomes, now_s))
-        pause = coming[-1].outcome.asked.arrival_s - now_s if coming else PATIENCE_S
+        pause = coming[0].outcome.asked.arrival_s - now_s if coming else PATIENCE_S
         if coming or live:
             time.sleep(max(0.0, min(PATIENCE_S, pause)))
     done = max((one.ended_s or 0.0 for one in outcomes), default=0.0)
@@ -141,7 +142,8 @@ class _Call:
             connection.close()
         if self.left.is_set():
             finish, error = "cancelled", ""
-        after = f" (after {self.outcome.n_tokens} tokens)" if error and self.outcome.n_tokens else ""
+        n = self.outcome.n_tokens
+        after = f" (after {n} token{'s' if n > 1 else ''})" if error and n else ""
         self.outcome.end(self.now_s, finish, error + after)
 
     def _answer(self, connection: http.client.HTTPConnection) -> str:

@@ -7,6 +7,7 @@ runs the next step; it sleeps only when there is nothing to compute.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from teachkit.engine import Engine
@@ -49,7 +50,7 @@ class _Player:
         self.engine, self.trace, self.sleep, self.show = engine, trace, sleep, show
         filled = trace.filled(engine.model.config.vocab_size)
         self.outcomes = [Outcome(index, asked) for index, asked in enumerate(filled.requests)]
-        self.coming = sorted(self.outcomes, key=lambda one: one.asked.arrival_s, reverse=True)
+        self.coming = deque(sorted(self.outcomes, key=lambda one: one.asked.arrival_s))
         self.live: dict[int, Request] = {}  # by their place in the trace
         self.steps: list[StepMetrics] = []
         self.start_s = engine.clock()
@@ -69,13 +70,13 @@ class _Player:
                 self._tell(step.blocks_used)
             elif self.coming:
                 # Never for nothing: a remainder too small for the clock would be waited for without end.
-                self.sleep(max(1e-6, self.coming[-1].asked.arrival_s - self.now_s))
+                self.sleep(max(1e-6, self.coming[0].asked.arrival_s - self.now_s))
         done = max((one.ended_s or 0.0 for one in self.outcomes), default=0.0)
         return Replay(self.trace, "teachkit", tuple(self.outcomes), done, tuple(self.steps), self.start_s)
 
     def _arrivals(self) -> None:
-        while self.coming and self.coming[-1].asked.arrival_s <= self.now_s:
-            outcome = self.coming.pop()
+        while self.coming and self.coming[0].asked.arrival_s <= self.now_s:
+            outcome = self.coming.popleft()
             try:
                 self.live[outcome.index] = self._submit(outcome.asked)
             except ValueError as error:  # what this engine does not take
