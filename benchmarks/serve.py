@@ -39,6 +39,7 @@ from predict import random_model
 
 import teachkit as tk
 from teachkit import measure
+from teachkit.block_attention import BlockReads, block_attention
 from teachkit.cache import ContiguousCache
 from teachkit.request import StepMetrics
 from teachkit.shapes import shape as published
@@ -232,6 +233,45 @@ def prefix(model: tk.Decoder, length: int = 512, repeats: int = 7) -> dict[int, 
     return {percent: statistics.median(found) for percent, found in times.items()}
 
 
+def attention(model: tk.Decoder, jobs: Sequence[Job], rows: int = 48) -> dict[str, measure.Timing]:
+    """One layer's attention in a step of decoding: the past gathered and padded to the longest, gathered row
+    by row, and block by block where it lies. Blocks are in random order, as after some time of serving."""
+    config, generator = model.config, torch.Generator().manual_seed(0)
+    lengths = [len(job.prompt) + job.n_new // 2 for job in jobs[:rows]]
+    counts = [-(-length // BLOCK_SIZE) for length in lengths]
+    order = torch.randperm(sum(counts), generator=generator)
+    tables = [part.tolist() for part in order.split(counts)]
+    shape = (len(order), config.n_kv_heads, BLOCK_SIZE, config.head_dim)
+    k, v = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    q = torch.randn(len(lengths), config.n_heads, config.head_dim, generator=generator)
+    padded = torch.zeros(len(tables), max(counts), dtype=torch.long)
+    for row, table in enumerate(tables):
+        padded[row, : len(table)] = torch.tensor(table)
+    seen = torch.arange(max(counts) * BLOCK_SIZE) < torch.tensor(lengths)[:, None]
+    reads = BlockReads(tables, lengths, BLOCK_SIZE)
+    attend = tk.attention.scaled_dot_product_attention
+
+    def gather_all() -> torch.Tensor:
+        keys, values = (pool[padded].transpose(1, 2).flatten(2, 3) for pool in (k, v))
+        return attend(q[:, :, None], keys, values, mask=seen[:, None, None])[:, :, 0]
+
+    def gather_rows() -> torch.Tensor:
+        outs = []
+        for row, (table, length) in enumerate(zip(tables, lengths, strict=True)):
+            keys, values = (pool[table].transpose(0, 1).flatten(1, 2)[None, :, :length] for pool in (k, v))
+            outs.append(attend(q[row, None, :, None], keys, values)[0, :, 0])
+        return torch.stack(outs)
+
+    def in_place() -> torch.Tensor:
+        parts = (reads.parts(pool, pool.dtype) for pool in (k, v))
+        return block_attention(q, *parts, reads)
+
+    ways = {"gathered, padded": gather_all, "gathered row by row": gather_rows, "blocks in place": in_place}
+    for way in ways.values():
+        torch.testing.assert_close(way(), gather_all())
+    return measure.time_calls(ways, repeats=20)
+
+
 def contestants(model: tk.Decoder, wanted: Sequence[str]) -> dict[str, Callable[[Sequence[Job]], Served]]:
     runs: dict[str, Callable[[Sequence[Job]], Served]] = {}
     if any(name.startswith("transformers") for name in wanted):
@@ -292,10 +332,11 @@ def main() -> None:
     parser.add_argument("--shape", default="smollm2-135m")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--requests", type=int, default=128)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--prefix", action="store_true")
+    parser.add_argument("--attention", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serve.jsonl"))
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -345,6 +386,12 @@ def main() -> None:
         for percent, seconds in found.items():
             print(f"prompt of 512 tokens, {percent} % stored: TTFT {seconds:.3f} s, {seconds / found[0]:.2f}")
             record("serve.prefix_ttft", seconds, "s", stored_percent=percent, of_none=seconds / found[0])
+    if args.attention:
+        ways = attention(model, trace(0, args.requests, config.vocab_size))
+        for name, timing in ways.items():
+            times = timing.median_s / ways["blocks in place"].median_s
+            print(f"{name:22}{timing.median_s * 1e3:8.2f} ms, {times:.1f} times blocks in place")
+            record("serve.attention", timing.median_s, "s", way=name, of_in_place=times)
 
 
 if __name__ == "__main__":
