@@ -101,15 +101,21 @@ def teachkit(words: list[str], folder: Path) -> None:
 
     With a model from the hub only the arguments are parsed, since the rest needs the network; an estimate
     needs none. A bench takes minutes: its arguments are parsed, and test_cli_bench.py runs a small one.
-    `teachkit generate` or `teachkit estimate` by itself is a command's name, not a command.
+    `teachkit generate`, `teachkit estimate` or `teachkit replay` by itself is a command's name, not a
+    command. A replay takes as long as its trace, or needs a server: test_cli_replay.py plays small ones.
     """
-    if words[1:] in (["generate"], ["estimate"]):
+    if words[1:] in (["generate"], ["estimate"], ["replay"]):
         return
     arguments = cli._parser().parse_args(words[1:])
-    if words[1] == "bench":
+    if words[1] in ("bench", "replay"):
         return
     if words[1] == "estimate" or arguments.model == "bundled" or Path(arguments.model).is_dir():
         assert cli.main(words[1:]) == 0
+
+
+def vllm(words: list[str], folder: Path) -> None:
+    """Another program, for machines with a GPU: it is not here, and its options are looked up, not tried."""
+    assert words[1] == "serve"
 
 
 def install(words: list[str], folder: Path) -> None:
@@ -181,7 +187,8 @@ def jupyter(words: list[str], folder: Path) -> None:
 
 COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
     (r"make( \w+=\S+)* [a-z]+( \w+=\S+)*", make),
-    (r"teachkit (generate|info|estimate|bench)\b.*", teachkit),
+    (r"teachkit (generate|info|estimate|bench|replay)\b.*", teachkit),
+    (r"vllm serve \S+.*", vllm),
     (r"python -m venv \S+", environment),
     (r"(source|\.) \S+activate|activate", activate),
     (r"(python -m )?pip install .+", install),
