@@ -189,7 +189,7 @@ def test_a_request_that_fails_is_code_1_and_the_rest_is_served(capsys, tmp_path)
         (["--served-model", "m"], "--served-model: expected only with --url"),
         (["--url", "http://127.0.0.1:9/v1"], "--served-model: expected with --url"),
         (["--url", "here", "--served-model", "m"], "url: expected one such as http://localhost:8000/v1"),
-        (["--url", "http://127.0.0.1:9/v1", "--blocks", "9"], "--blocks: expected for the engine of teachkit"),
+        (["--url", "http://127.0.0.1:9/v1", "--blocks", "9"], "--blocks: expected for the engine of teachk"),
         (["--url", "http://127.0.0.1:9/v1", "--no-reuse"], "--no-reuse: expected for the engine of teachki"),
     ],
 )  # fmt: skip
