@@ -436,7 +436,7 @@ class Replay:
         self.check_admission(plan)
 
     def check_admission(self, plan: Plan) -> None:
-        """Nobody is let in too early, nor waits without need: for each that runs one block more stays free."""
+        """Nobody is let in too early or waits without need: for each that runs one block more stays free."""
         running, waiting = self.scheduler.running, self.scheduler.waiting
         promised = sum(sequence.table.missing(sequence.pending) + 1 for sequence in running)
         if plan.admitted:
