@@ -31,7 +31,7 @@
     }));
     rows.forEach((row) => { row.line = element('div', { class: 'tk-bt-table' }, row.button, row.entries); });
     const tables = element('div', { class: 'tk-bt-tables', role: 'group', 'aria-label': 'Block tables' });
-    const none = element('p', { class: 'tk-bt-note' }, 'No sequence owns a block.');
+    const none = element('p', { class: 'tk-bt-none' }, 'No sequence owns a block.');
     const swatch = (kind, text) => element('span', {}, element('i', { class: kind }), text);
 
     host.replaceChildren(element('div', { class: 'tk-bt' },

@@ -200,8 +200,8 @@ def _card(
     )
     return (
         f'<text class="number" y="{row - 3}">{index}</text>'
-        f'<text class="state" x="{wide}" y="{row - 3}">{escape(state)}</text>'
-        f'<rect class="{kind}" y="{row + 1}" width="{wide}" height="{high + 3}"/>{hues}{slots}'
+        f'<text class="{"state" if block.owned else "none"}" x="{wide}" y="{row - 3}">{escape(state)}</text>'
+        f'<rect class="{kind}" y="{row + 1}" width="{wide}" height="{high + 5}"/>{hues}{slots}'
     )
 
 

@@ -7,7 +7,7 @@
   const { element, sentence } = window.teachkitParts;
 
   const [ROW, TALL, LOW, BARS, GAP] = [20, 16, 8, 48, 22]; // pixels
-  const NARROWEST = 6; // a step, before the chart is scrolled
+  const NARROWEST = 5; // a step, before the chart is scrolled
   const WIDEST = 30;
   const STACK = ['decode', 'prefill', 'again', 'padding'];
   const number = new Intl.NumberFormat('en-US');
@@ -37,7 +37,7 @@
   function drawState(out, state, x, y, w) {
     if (state === 'waiting') out.rect(state, x, y + ROW / 2 - 1, w / 2, 2);
     else if (state === 'stalled') out.rect(state, x, y + ROW / 2 - 1, w, 2);
-    else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, w * 0.35, TALL);
+    else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, Math.max(0.35 * w, Math.min(3, w / 2)), TALL);
     else {
       const side = Math.min(w, 10);
       out.put(state, `M${(x + (w - side) / 2).toFixed(2)} ${y + (ROW - side) / 2}l${side} ${side}m0-${side}l-${side} ${side}`);
@@ -46,8 +46,10 @@
 
   function swatch(kind, words) {
     const out = marks();
-    if (['waiting', 'stalled', 'preempted', 'reused'].includes(kind)) drawState(out, kind, 1, 0, 16);
-    else out.rect(kind, 1, (ROW - (kind === 'decode' || kind === 'padding' ? LOW : TALL)) / 2, 16, kind === 'decode' || kind === 'padding' ? LOW : TALL);
+    const high = kind === 'decode' || kind === 'padding' ? LOW : TALL;
+    if (kind === 'waiting') [1, 9].forEach((x) => drawState(out, kind, x, 0, 8)); // the line of a few steps
+    else if (['stalled', 'preempted', 'reused'].includes(kind)) drawState(out, kind, 1, 0, 16);
+    else out.rect(kind, 1, (ROW - high) / 2, 16, high);
     return element('span', {}, element('svg', { width: 18, height: ROW, 'aria-hidden': 'true' }, ...out.nodes()), words);
   }
 
@@ -84,7 +86,7 @@
       says.box,
       element('div', { class: 'tk-rt-chart' }, drawNames(), scroll),
       element('p', { class: 'tk-rt-key', 'aria-hidden': 'true' },
-        ...Object.entries(data.states).filter(([kind]) => used.has(kind)).map(([kind, words]) => swatch(kind, words))),
+        ...data.states.filter(([kind]) => used.has(kind)).map(([kind, words]) => swatch(kind, words))),
       element('div', { class: 'tk-rt-totals', tabindex: 0, role: 'region', 'aria-label': 'Totals' }, element('table', {},
         element('thead', {}, element('tr', {}, ...['schedule', ...data.total_names].map((text) => element('th', { scope: 'col' }, text)))),
         element('tbody', {}, ...totals)))));
@@ -147,8 +149,11 @@
       const lines = requests.map((_, i) => element('path', { class: 'line', d: `M0 ${(i + 1) * ROW}h${geometry.width}` }));
       const papers = [tokensAt, ...(most.blocks ? [blocksAt] : [])]
         .map((y) => element('rect', { class: 'paper', y, width: geometry.width, height: BARS }));
+      if (most.blocks && schedules[state.schedule].steps.every((step) => step.blocks === null)) {
+        counts.push(element('text', { class: 'title', x: 8, y: blocksAt + BARS / 2 + 4 }, 'not counted here'));
+      }
       const svg = element('svg', { width: geometry.width, height, 'aria-hidden': 'true' },
-        ...lines, ...papers, ...out.nodes(), ...counts, ...bars.nodes(), ...ticks(geometry.width), cursor);
+        ...lines, ...papers, ...out.nodes(), ...bars.nodes(), ...counts, ...ticks(geometry.width), cursor);
       svg.addEventListener('click', (event) => choose(stepAt(event.clientX - svg.getBoundingClientRect().left), true));
       scroll.replaceChildren(svg);
       host.querySelector('.tk-rt-names .axis').textContent = state.axis === 'steps' ? 'step' : 'seconds';
@@ -218,7 +223,7 @@
       cursor.setAttribute('x', x - 1);
       cursor.setAttribute('width', Math.max(3, w + 1));
       const { scrollLeft, clientWidth } = scroll;
-      if (x < scrollLeft || x + w > scrollLeft + clientWidth) scroll.scrollLeft = x - clientWidth / 3;
+      if (x < scrollLeft + w || x + 2 * w > scrollLeft + clientWidth) scroll.scrollLeft = x - clientWidth / 3;
       says.say(step.says, done);
     }
 

@@ -34,7 +34,7 @@ def request_timeline(timelines: Sequence[Timeline], *, step: int = 0, alt: str |
     data = {
         "requests": requests,
         "kinds": list(KINDS),
-        "states": STATES,
+        "states": list(STATES.items()),  # pairs: an object would be sorted
         "start": step,
         "most": {**most, "seconds": max(timeline.seconds for timeline in timelines)},
         "schedules": [_schedule(timeline, rows) for timeline in timelines],
@@ -101,7 +101,7 @@ def sentence(timeline: Timeline, index: int) -> str:
     return " ".join(said)
 
 
-def ms(seconds: float) -> str:
+def ms(seconds: float | int) -> str:
     """Milliseconds with three digits, and all that stand before the point.
 
     >>> ms(0.0012345), ms(0.12345), ms(1.2345)

@@ -47,8 +47,8 @@ class TimelineStep:
     budget           most tokens that a step may have; None: no limit
     """
 
-    start_s: float
-    time_s: float
+    start_s: float | int
+    time_s: float | int
     cells: Mapping[str, Cell | tuple[Any, ...]]
     waiting: Sequence[str] = ()
     preempted: Sequence[str] = ()
@@ -109,7 +109,7 @@ class Timeline:
     @property
     def seconds(self) -> float:
         """From the beginning of the first step to the end of the last."""
-        return self.steps[-1].start_s + self.steps[-1].time_s - self.steps[0].start_s
+        return float(self.steps[-1].start_s + self.steps[-1].time_s - self.steps[0].start_s)
 
     def tokens(self, kind: str | None = None) -> int:
         """Tokens computed in all steps."""

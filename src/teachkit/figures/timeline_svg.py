@@ -21,7 +21,8 @@ STATES = {
     "stalled": "has memory, gets no token",
     "preempted": "preempted",
 }
-Rect = tuple[str, float, float, float, float]  # kind, x, y, width, height
+Pixels = float | int
+Rect = tuple[str, Pixels, Pixels, Pixels, Pixels]  # kind, x, y, width, height
 
 
 def picture(timeline: Timeline, most: dict[str, int], alt: str) -> str:
@@ -37,7 +38,9 @@ def picture(timeline: Timeline, most: dict[str, int], alt: str) -> str:
             ("blocks", i * w, BARS * (1 - used / most["blocks"]), w, BARS * used / most["blocks"])
             for i, used in enumerate(step.blocks_used or 0 for step in timeline.steps)
         ]
-        drawn += _chart(f"blocks, to {most['blocks']:,}", bottom + GAP, bars)
+        counted = any(step.blocks_used is not None for step in timeline.steps)
+        title = f"blocks, to {most['blocks']:,}" if counted else "blocks: not counted here"
+        drawn += _chart(title, bottom + GAP, bars)
         bottom += GAP + BARS
     drawn += _ticks(most["steps"], bottom, w)
     return (
@@ -56,13 +59,18 @@ def key(timelines: Sequence[Timeline]) -> str:
         wide = 34 + 7 * len(words)
         if x + wide > LABELS + WIDTH:
             x, y = 0.0, y + ROW
-        drawn += f'<g transform="translate({x:.0f} {y:.0f})">{_marks(_mark(kind, 0, 0, 16))}'
+        drawn += f'<g transform="translate({x:.0f} {y:.0f})">{_marks(_swatch(kind))}'
         drawn += f'<text x="22" y="14">{escape(words)}</text></g>'
         x += wide
     return (
         f'<svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {LABELS + WIDTH} {y + ROW:.0f}" width="{LABELS + WIDTH}">{drawn}</svg>'
     )
+
+
+def _swatch(kind: str) -> list[Rect]:
+    """A mark of the key; of waiting the line of a few steps."""
+    return _mark(kind, 0, 0, 8) + _mark(kind, 8, 0, 8) if kind == "waiting" else _mark(kind, 0, 0, 16)
 
 
 def _kinds(step: TimelineStep) -> Iterator[str]:
@@ -75,7 +83,7 @@ def _kinds(step: TimelineStep) -> Iterator[str]:
     yield from (state for state in ("waiting", "stalled", "preempted") if getattr(step, state))
 
 
-def _mark(kind: str, x: float, y: float, w: float) -> list[Rect]:
+def _mark(kind: str, x: Pixels, y: Pixels, w: Pixels) -> list[Rect]:
     """One state that is no cell with a count, or a full cell of its kind."""
     if kind == "waiting":
         return [(kind, x, y + ROW / 2 - 1, w * 0.5, 2)]
@@ -84,12 +92,12 @@ def _mark(kind: str, x: float, y: float, w: float) -> list[Rect]:
     if kind == "preempted":
         return [(kind, x, y + 4, w, ROW - 8)]
     if kind == "reused":
-        return [(kind, x, y + (ROW - TALL) / 2, w * 0.35, TALL)]
+        return [(kind, x, y + (ROW - TALL) / 2, max(0.35 * w, min(3, w / 2)), TALL)]
     high = LOW if kind in ("decode", "padding") else TALL
     return [(kind, x, y + (ROW - high) / 2, w, high)]
 
 
-def _cell(cell: Cell, x: float, y: float, w: float) -> list[Rect]:
+def _cell(cell: Cell, x: Pixels, y: Pixels, w: Pixels) -> list[Rect]:
     """A cell: its useful part below, its padding above, what was found stored in front."""
     high = TALL if cell.kind in ("prefill", "again") or cell.n > 1 else LOW
     low = high * cell.n / (cell.n + cell.padding)
@@ -100,7 +108,7 @@ def _cell(cell: Cell, x: float, y: float, w: float) -> list[Rect]:
     return rects + (_mark("reused", x, y, w) if cell.reused else [])
 
 
-def _rows(timeline: Timeline, w: float) -> str:
+def _rows(timeline: Timeline, w: Pixels) -> str:
     rects: list[Rect] = []
     inner = w - min(1.0, 0.15 * w)
     numbers = ""
@@ -138,7 +146,7 @@ def _row_names(timeline: Timeline) -> str:
     return "".join(f'<text y="{i * ROW + 14}">{escape(name)}</text>' for i, name in enumerate(short))
 
 
-def _token_bars(timeline: Timeline, w: float, most: int) -> list[Rect]:
+def _token_bars(timeline: Timeline, w: Pixels, most: int) -> list[Rect]:
     """Of each step its tokens, one kind upon another; cut off where they exceed the scale."""
     rects: list[Rect] = []
     for i, step in enumerate(timeline.steps):
@@ -152,14 +160,14 @@ def _token_bars(timeline: Timeline, w: float, most: int) -> list[Rect]:
     return rects
 
 
-def _chart(title: str, y: float, rects: Sequence[Rect]) -> str:
+def _chart(title: str, y: Pixels, rects: Sequence[Rect]) -> str:
     return (
         f'<g transform="translate({LABELS} {y})"><text class="title" y="-5">{title}</text>'
         f'<rect class="paper" width="{WIDTH}" height="{BARS}"/>{_marks(rects)}</g>'
     )
 
 
-def _budget(timeline: Timeline, y: float, w: float, most: int) -> str:
+def _budget(timeline: Timeline, y: Pixels, w: Pixels, most: int) -> str:
     lines = "".join(
         f"M{i * w:.1f} {BARS * (1 - step.budget / most):.1f}h{w:.1f}"
         for i, step in enumerate(timeline.steps)
@@ -172,9 +180,13 @@ def _budget(timeline: Timeline, y: float, w: float, most: int) -> str:
     return f'<g transform="translate({LABELS} {y})">{paths}</g>'
 
 
-def _ticks(steps: int, y: float, w: float) -> str:
+def _ticks(steps: int, y: Pixels, w: Pixels) -> str:
     """Numbers of steps under the columns: the first, and round ones."""
-    every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n * w >= 24)
+    every = next(n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n * w >= 34)
     numbers = [1, *range(every, steps + 1, every)] if every > 1 else range(1, steps + 1)
-    texts = "".join(f'<text class="tick" x="{(n - 0.5) * w:.1f}" y="{y + 14}">{n}</text>' for n in numbers)
+    texts = "".join(
+        f'<text class="tick" x="{(n - 0.5) * w:.1f}" y="{y + 14}">{n}</text>'
+        for n in numbers
+        if (n - 0.5) * w <= WIDTH - 10
+    )
     return f'<g transform="translate({LABELS} 0)">{texts}<text class="title" y="{y + 30}">step</text></g>'
