@@ -292,6 +292,10 @@ def test_bars_are_as_high_as_their_tokens_and_cut_off_above_the_scale():
         [48 * n / most for n in (16, 16, 5)], abs=0.06
     )
     assert [box[3] for box in boxes(bars["decode"])] == pytest.approx([48 / most] * 2, abs=0.06)
+    pool = [p.get("d") for p in continuous.findall(f"{SVG}path") if p.get("class") == "budget"]
+    assert pool == ["M0 0.0h120.0"], "all eight blocks, over five steps"
+    counts = [t.text for t in continuous.iter(f"{SVG}text") if t.get("class") == "count"]
+    assert counts == ["16", "14", "2", "2", "5"]
     bars = paths(static.findall(f"{SVG}g")[1])
     assert boxes(bars["prefill"])[0][3] == 48
     cut = paths(static.findall(f"{SVG}g")[2])

@@ -24,6 +24,9 @@
     };
   }
 
+  // What was found stored takes no time: a strip at the front of the step that found it.
+  const strip = (w) => Math.max(0.35 * w, Math.min(3, w / 2));
+
   // A cell: its useful part below, its padding above, and in front what was found stored.
   function drawCell(out, kind, n, reused, padding, x, y, w) {
     const high = kind === 'prefill' || kind === 'again' || n > 1 ? TALL : LOW;
@@ -37,7 +40,7 @@
   function drawState(out, state, x, y, w) {
     if (state === 'waiting') out.rect(state, x, y + ROW / 2 - 1, w / 2, 2);
     else if (state === 'stalled') out.rect(state, x, y + ROW / 2 - 1, w, 2);
-    else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, Math.max(0.35 * w, Math.min(3, w / 2)), TALL);
+    else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, strip(w), TALL);
     else {
       const side = Math.min(w, 10);
       out.put(state, `M${(x + (w - side) / 2).toFixed(2)} ${y + (ROW - side) / 2}l${side} ${side}m0-${side}l-${side} ${side}`);
@@ -138,8 +141,9 @@
         const w = Math.max(0.5, full - Math.min(1, 0.15 * full));
         step.cells.forEach(([row, kind, n, reused, padding]) => {
           drawCell(out, kinds[kind], n, reused, padding, x, row * ROW, w);
-          const written = ['prefill', 'again'].includes(kinds[kind]) && w >= 7 * String(n).length + 1;
-          if (written && !padding) counts.push(element('text', { class: 'count', x: x + w / 2, y: row * ROW + 14 }, String(n)));
+          const free = reused ? w - strip(w) : w;
+          const written = ['prefill', 'again'].includes(kinds[kind]) && free >= 7 * String(n).length + 1;
+          if (written && !padding) counts.push(element('text', { class: 'count', x: x + w - free / 2, y: row * ROW + 14 }, String(n)));
         });
         ['waiting', 'stalled', 'preempted'].forEach((name) => step[name].forEach((row) => {
           if (name !== 'waiting' || !step.preempted.includes(row)) drawState(out, name, x, row * ROW, w);
@@ -149,6 +153,7 @@
       const lines = requests.map((_, i) => element('path', { class: 'line', d: `M0 ${(i + 1) * ROW}h${geometry.width}` }));
       const papers = [tokensAt, ...(most.blocks ? [blocksAt] : [])]
         .map((y) => element('rect', { class: 'paper', y, width: geometry.width, height: BARS }));
+      drawPool(bars);
       if (most.blocks && schedules[state.schedule].steps.every((step) => step.blocks === null)) {
         counts.push(element('text', { class: 'title', x: 8, y: blocksAt + BARS / 2 + 4 }, 'not counted here'));
       }
@@ -175,6 +180,14 @@
         const high = BARS * step.blocks / most.blocks;
         bars.rect('blocks', x, blocksAt + BARS - high, full, high);
       }
+    }
+
+    // As many blocks as there are, where this schedule has steps.
+    function drawPool(bars) {
+      const { steps, n_blocks: size } = schedules[state.schedule];
+      const last = steps.length - 1;
+      const end = geometry.x(steps[last], last) + geometry.w(steps[last], last);
+      if (most.blocks && size) bars.put('budget', `M0 ${blocksAt + BARS * (1 - size / most.blocks)}h${end.toFixed(2)}`);
     }
 
     function stepAt(x) {

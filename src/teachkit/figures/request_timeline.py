@@ -172,7 +172,7 @@ def _schedule(timeline: Timeline, rows: dict[str, int]) -> dict[str, Any]:
                 "says": sentence(timeline, i),
             }
         )
-    return {"name": timeline.name, "steps": steps}
+    return {"name": timeline.name, "n_blocks": timeline.n_blocks, "steps": steps}
 
 
 def _table_rows(timeline: Timeline) -> Iterator[list[str]]:

@@ -40,7 +40,7 @@ def picture(timeline: Timeline, most: dict[str, int], alt: str) -> str:
         ]
         counted = any(step.blocks_used is not None for step in timeline.steps)
         title = f"blocks, to {most['blocks']:,}" if counted else "blocks: not counted here"
-        drawn += _chart(title, bottom + GAP, bars)
+        drawn += _chart(title, bottom + GAP, bars) + _pool(timeline, bottom + GAP, w, most["blocks"])
         bottom += GAP + BARS
     drawn += _ticks(most["steps"], bottom, w)
     return (
@@ -92,9 +92,14 @@ def _mark(kind: str, x: Pixels, y: Pixels, w: Pixels) -> list[Rect]:
     if kind == "preempted":
         return [(kind, x, y + 4, w, ROW - 8)]
     if kind == "reused":
-        return [(kind, x, y + (ROW - TALL) / 2, max(0.35 * w, min(3, w / 2)), TALL)]
+        return [(kind, x, y + (ROW - TALL) / 2, _strip(w), TALL)]
     high = LOW if kind in ("decode", "padding") else TALL
     return [(kind, x, y + (ROW - high) / 2, w, high)]
+
+
+def _strip(w: Pixels) -> Pixels:
+    """What was found stored takes no time: a strip at the front of the step that found it."""
+    return max(0.35 * w, min(3, w / 2))
 
 
 def _cell(cell: Cell, x: Pixels, y: Pixels, w: Pixels) -> list[Rect]:
@@ -117,14 +122,19 @@ def _rows(timeline: Timeline, w: Pixels) -> str:
             cell = step.cell(name)
             if cell is not None:
                 rects += _cell(cell, i * w, row * ROW, inner)
-                if cell.kind in ("prefill", "again") and w >= 7 * len(str(cell.n)) + 2:
-                    numbers += (
-                        f'<text class="count" x="{(i + 0.5) * w:.1f}" y="{row * ROW + 14}">{cell.n}</text>'
-                    )
+                numbers += _count(cell, i * w, row * ROW, inner)
             for state in ("waiting", "stalled", "preempted"):
                 if name in getattr(step, state) and not (state == "waiting" and name in step.preempted):
                     rects += _mark(state, i * w, row * ROW, inner)
     return f'<g transform="translate({LABELS} 0)">{_marks(rects)}{numbers}</g>'
+
+
+def _count(cell: Cell, x: Pixels, y: Pixels, w: Pixels) -> str:
+    """The tokens of a chunk as a number, where there is room for it."""
+    free = w - _strip(w) if cell.reused else w
+    if cell.kind not in ("prefill", "again") or cell.padding or free < 7 * len(str(cell.n)) + 1:
+        return ""
+    return f'<text class="count" x="{x + w - free / 2:.1f}" y="{y + 14}">{cell.n}</text>'
 
 
 def _marks(rects: Sequence[Rect]) -> str:
@@ -178,6 +188,14 @@ def _budget(timeline: Timeline, y: Pixels, w: Pixels, most: int) -> str:
     )
     paths = "".join(f'<path class="{kind}" d="{d}"/>' for kind, d in (("budget", lines), ("over", over)) if d)
     return f'<g transform="translate({LABELS} {y})">{paths}</g>'
+
+
+def _pool(timeline: Timeline, y: Pixels, w: Pixels, most: int) -> str:
+    """As many blocks as there are, where this schedule has steps."""
+    if timeline.n_blocks is None:
+        return ""
+    high, wide = BARS * (1 - timeline.n_blocks / most), len(timeline.steps) * w
+    return f'<path class="budget" transform="translate({LABELS} {y})" d="M0 {high:.1f}h{wide:.1f}"/>'
 
 
 def _ticks(steps: int, y: Pixels, w: Pixels) -> str:
