@@ -150,7 +150,7 @@ for kind, some in kinds.items():
     print(f"{kind:9} {len(some):6} {computed:9,} {wanted:7,}  {wanted / computed:.0%}")
 
 # %% [markdown]
-# **Explain.** A batch of $B$ rows computes $B$ times its longest answer and keeps the sum of all: in each batch, the share that is wanted is the **mean length over the longest**. It depends on how much lengths differ, and it falls with the batch, since the longest of many is longer. Equal lengths would waste nothing.
+# **Explain.** That is where it goes: into prompts padded to the longest, and into rows whose answer has ended. A batch of $B$ rows computes $B$ times the longest and keeps the sum of all, so the share that is wanted is the **mean length over the longest**. It depends on how much lengths differ, and it falls with the batch, since the longest of many is longer. Equal lengths would waste nothing.
 #
 # A second waste does not show here. A request that came just after the batch had started would wait for the longest of eight strangers. This is *head-of-line blocking*: those who could go on stand behind one who cannot.
 #
@@ -533,6 +533,12 @@ def draw():
 
 
 usual = statistics.median(w[0] for w in waits.values())
+best = min(BUDGETS, key=lambda b: waits[b][2])
+masked = (
+    f" Down to {best}, smaller budgets are better for *both*: in one pass the prompt's 900 · 900 scores are computed in each head, nearly half of them to be masked, and chunks leave most of these out."
+    if best < max(BUDGETS)
+    else ""
+)
 lines = "\n".join(
     f"| {b:,} | {math.ceil(900 / (b - 8))} | {1e3 * gap:.1f} | {gap / usual:.1f} | {1e3 * ttft:.0f} |"
     for b, (_, gap, ttft) in waits.items()
@@ -540,7 +546,7 @@ lines = "\n".join(
 display(
     figures.static(
         draw,
-        alt="Measured: the longest wait of the eight against the newcomer's TTFT. A larger budget makes the first longer and the second shorter, down to a point.",
+        alt="Measured: the longest wait of the eight against the newcomer's TTFT. The larger the budget, the longer the eight wait; small budgets make the newcomer wait.",
     )
 )
 Markdown(f"""
@@ -548,7 +554,7 @@ Markdown(f"""
 | ---: | ---: | ---: | ---: | ---: |
 {lines}
 
-**Explain.** Without the prompt, a token comes every {1e3 * usual:.1f} ms (dashed). In one step the prompt makes the eight wait {waits[1024][1] / usual:.0f} times as long; with a budget of 32, {waits[32][1] / usual:.1f} times as long, and the newcomer's first token comes after {waits[32][2] / waits[1024][2]:.1f} times as long. The eight take 8 tokens of every budget first. What is left reads the prompt, and each step has its fixed price, paid once per chunk: below a point, a smaller budget costs the newcomer much and gives the eight little.
+**Explain.** Without the prompt, a token comes every {1e3 * usual:.1f} ms (dashed). In one step the prompt makes the eight wait {waits[1024][1] / usual:.0f} times as long; with a budget of 32, {waits[32][1] / usual:.1f} times as long, and the newcomer's first token comes after {waits[32][2] / waits[1024][2]:.1f} times as long. The eight take 8 tokens of every budget first. What is left reads the prompt, and each step has its fixed price, paid once per chunk: below a point, a smaller budget costs the newcomer much and gives the eight little.{masked}
 
 {tk.measure.caption()}
 """)
@@ -664,7 +670,7 @@ for n in (100, 200, 400, 800):
     print(f"{n:10} {a:11} {b:12.1f} {c:14} {d:12.1f}")
 
 # %% [markdown]
-# **Explain.** The short ones are better off, every one of them. But the long one waits as long as short ones keep coming: twice as many, twice as long. This is *starvation*: there is no bound, and no mean shows it. (First come, first served is dear to the short ones here, because the server is at its capacity: the queue that the long one causes never drains.)
+# **Explain.** The short ones are better off, every one of them. But the long one waits as long as short ones keep coming: each further one is a step more. This is *starvation*: there is no bound, and no mean shows it. (First come, first served is dear to the short ones here, because the server is at its capacity: the queue that the long one causes never drains.)
 #
 # Real schedulers that favour some requests add *aging*, by which whoever waits moves up.
 #
@@ -789,23 +795,38 @@ Markdown(f"""
 #
 # </details>
 #
-# **3. How many blocks?** How many blocks does the server of section 8 use on average at the third load of the table? Estimate it by Little's law from the mean of tokens times the time that they are held, then count.
+# **3. How many blocks?** How many blocks does the server of section 8 use on average at the third load of the table? Estimate it by Little's law, then count.
 #
 # <details>
 # <summary>Answer</summary>
 #
-# A request holds its prompt from its first step on and one token more with each of its own: on average about prompt + answer / 2 tokens, and half a block that is not full.
+# A request holds blocks from its first step to its last: for its prompt, for half of its answer on average, and half a block that is not full.
 #
 # ```python
-# trace = make(N_SERVED, seed=0, arrivals="poisson", rate_per_s=0.7 * capacity).requests
-# seen, _ = simulate(arrivals="poisson", rate_per_s=0.7 * capacity)
-# stay = [(t[-1] - at) for at, t in seen]
+# load = {"arrivals": "poisson", "rate_per_s": 0.7 * capacity}
+# trace = make(N_SERVED, seed=0, **load).requests
+# seen, took = simulate(**load)
+# end = max(times[-1] for _, times in seen)
 # held = [(r.prompt_tokens + r.max_new_tokens / 2) / 16 + 0.5 for r in trace]
-# blocks = sum(a * b for a, b in zip(stay, held)) / seen[-1][1][-1]
-# print(f"about {blocks:.0f} blocks on average")
+# stays = [times[-1] - times[0] + 2 for _, times in seen]  # and about a step for the prompt
+# print(f"estimated {sum(a * b for a, b in zip(held, stays)) / end:.0f}")
+#
+# pool, in_use = BlockPool(4096, 16), []
+#
+#
+# def counted(plan):
+#     seconds = 1 + plan.n_tokens / 64
+#     in_use.append(seconds * pool.n_used)
+#     return seconds
+#
+#
+# scheduler = Scheduler(pool, max_batch_tokens=128, max_batch=16, reuse=False)
+# served = [Sequence(range(r.prompt_tokens), r.max_new_tokens, pool) for r in trace]
+# play(scheduler, [(r.arrival_s, s) for r, s in zip(trace, served)], counted)
+# print(f"counted {sum(in_use) / end:.0f}")
 # ```
 #
-# A pool must hold more than the mean: long requests stay longer, so what is in the server at some moment is longer than what comes. The product inside the sum has that in it; mean times mean would not.
+# The blocks of each request are weighted with its own stay: long requests stay longer, so the server holds more than the mean blocks times the mean number of requests. And a pool must hold more than the average.
 #
 # </details>
 
