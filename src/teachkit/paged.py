@@ -41,6 +41,7 @@ class Run(NamedTuple):
 
     @property
     def end(self) -> int:
+        """The position after its last token."""
         return self.start + self.n
 
 

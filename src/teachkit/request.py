@@ -40,22 +40,27 @@ class Request:
 
     @property
     def prompt_tokens(self) -> list[int]:
+        """Ids of the prompt."""
         return self.sequence.tokens[: self.sequence.n_prompt]
 
     @property
     def tokens(self) -> list[int]:
+        """Ids of the output so far."""
         return self.output.tokens
 
     @property
     def text(self) -> str:
+        """Of the output so far; what may be the beginning of a stop string is held back."""
         return self.output.text
 
     @property
     def finish(self) -> Finish | Literal["cancelled", "error"] | None:
+        """Why it ended; None while it goes on."""
         return self.ended or self.output.finish
 
     @property
     def done(self) -> bool:
+        """Whether it has ended."""
         return self.finish is not None
 
     @property

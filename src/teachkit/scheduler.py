@@ -54,6 +54,7 @@ class Sequence:
 
     @property
     def computed(self) -> int:
+        """Tokens whose keys and values are stored."""
         return self.table.length
 
     @property
@@ -92,6 +93,7 @@ class Chunk:
 
     @property
     def tokens(self) -> list[int]:
+        """Their ids."""
         return self.sequence.tokens[self.start : self.start + self.n]
 
     @property
@@ -117,6 +119,7 @@ class Plan:
 
     @property
     def n_tokens(self) -> int:
+        """In the step, of all sequences together."""
         return sum(chunk.n for chunk in self.chunks)
 
 
