@@ -296,6 +296,7 @@ def test_bars_are_as_high_as_their_tokens_and_cut_off_above_the_scale():
     assert pool == ["M0 0.0h120.0"], "all eight blocks, over five steps"
     counts = [t.text for t in continuous.iter(f"{SVG}text") if t.get("class") == "count"]
     assert counts == ["16", "14", "2", "2", "5"]
+    assert paths(continuous.findall(f"{SVG}g")[2])["budget"] == "M0.00 9.6" + "h24.00" * 5
     bars = paths(static.findall(f"{SVG}g")[1])
     assert boxes(bars["prefill"])[0][3] == 48
     cut = paths(static.findall(f"{SVG}g")[2])

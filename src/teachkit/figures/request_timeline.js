@@ -42,7 +42,7 @@
     else if (state === 'stalled') out.rect(state, x, y + ROW / 2 - 1, w, 2);
     else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, strip(w), TALL);
     else {
-      const side = Math.min(w, 10);
+      const side = Math.max(6, Math.min(w, 10)); // wider than a narrow step, or it could not be seen
       out.put(state, `M${(x + (w - side) / 2).toFixed(2)} ${y + (ROW - side) / 2}l${side} ${side}m0-${side}l-${side} ${side}`);
     }
   }
@@ -135,7 +135,7 @@
       const out = marks();
       const bars = marks();
       const counts = [];
-      schedules[state.schedule].steps.forEach((step, i) => {
+      schedules[state.schedule].steps.forEach((step, i, all) => {
         const x = geometry.x(step, i);
         const full = geometry.w(step, i);
         const w = Math.max(0.5, full - Math.min(1, 0.15 * full));
@@ -148,7 +148,7 @@
         ['waiting', 'stalled', 'preempted'].forEach((name) => step[name].forEach((row) => {
           if (name !== 'waiting' || !step.preempted.includes(row)) drawState(out, name, x, row * ROW, w);
         }));
-        drawBars(bars, step, x, w, full);
+        drawBars(bars, step, all[i - 1], x, w, full);
       });
       const lines = requests.map((_, i) => element('path', { class: 'line', d: `M0 ${(i + 1) * ROW}h${geometry.width}` }));
       const papers = [tokensAt, ...(most.blocks ? [blocksAt] : [])]
@@ -164,7 +164,7 @@
       host.querySelector('.tk-rt-names .axis').textContent = state.axis === 'steps' ? 'step' : 'seconds';
     }
 
-    function drawBars(bars, step, x, w, full) {
+    function drawBars(bars, step, before, x, w, full) {
       let below = 0;
       STACK.forEach((kind) => {
         const upper = Math.min(most.tokens, below + step.tokens[kinds.indexOf(kind)]);
@@ -174,7 +174,9 @@
       const all = step.tokens.reduce((sum, n) => sum + n, 0);
       if (all > most.tokens) bars.put('over', `M${(x + w / 2 - 3).toFixed(2)} ${tokensAt + 5}h6l-3-5z`);
       if (step.budget !== null && step.budget <= most.tokens) {
-        bars.put('budget', `M${x.toFixed(2)} ${tokensAt + BARS * (1 - step.budget / most.tokens)}h${full.toFixed(2)}`);
+        // One line as long as the budget stays, or its dashes would merge.
+        const start = before && before.budget === step.budget ? '' : `M${x.toFixed(2)} ${tokensAt + BARS * (1 - step.budget / most.tokens)}`;
+        bars.put('budget', `${start}H${(x + full).toFixed(2)}`);
       }
       if (most.blocks && step.blocks) {
         const high = BARS * step.blocks / most.blocks;

@@ -142,7 +142,7 @@ def _marks(rects: Sequence[Rect]) -> str:
     paths: dict[str, list[str]] = defaultdict(list)
     for kind, x, y, w, h in rects:
         if kind == "preempted":
-            side = min(w, h, 10.0)
+            side = max(6.0, min(w, h, 10.0))  # wider than a narrow step, or it could not be seen
             left, top = x + (w - side) / 2, y + (h - side) / 2
             across = f"l{side:.1f} {side:.1f}m0-{side:.1f}l-{side:.1f} {side:.1f}"
             paths[kind].append(f"M{left:.1f} {top:.1f}{across}")
@@ -178,11 +178,14 @@ def _chart(title: str, y: Pixels, rects: Sequence[Rect]) -> str:
 
 
 def _budget(timeline: Timeline, y: Pixels, w: Pixels, most: int) -> str:
-    lines = "".join(
-        f"M{i * w:.1f} {BARS * (1 - step.budget / most):.1f}h{w:.1f}"
-        for i, step in enumerate(timeline.steps)
-        if step.budget is not None and step.budget <= most
-    )
+    limits = [step.budget for step in timeline.steps]
+    lines = ""
+    for i, limit in enumerate(limits):
+        if limit is not None and limit <= most:
+            # One line as long as the budget stays, or its dashes would merge.
+            same = i and limits[i - 1] == limit
+            lines += "" if same else f"M{i * w:.2f} {BARS * (1 - limit / most):.1f}"
+            lines += f"h{w:.2f}"
     over = "".join(
         f"M{(i + 0.5) * w - 3:.1f} 5h6l-3-5z" for i, step in enumerate(timeline.steps) if step.tokens() > most
     )
