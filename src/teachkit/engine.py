@@ -140,14 +140,17 @@ class Engine:
             part.request.start(start_s)
         preempted = tuple(self._requests[sequence] for sequence in plan.preempted)
         blocks_used, (used, filled) = self.pool.n_used, self._slots()
+        sequences = [chunk.sequence for chunk in plan.chunks if chunk.samples]
         try:
             logits = self._forward(plan)
+            choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
         except BaseException:
             for chunk in plan.chunks:
-                chunk.sequence.table.truncate(chunk.start)
+                if chunk.sequence.status == "running":  # else a sampler has cancelled it
+                    chunk.sequence.table.truncate(chunk.start)
             raise
         self.scheduler.advance(plan)
-        self._hand_out([chunk.sequence for chunk in plan.chunks if chunk.samples], logits)
+        self._hand_out(sequences, choices)
         return StepMetrics(
             start_s=start_s,
             time_s=self.clock() - start_s,
@@ -196,10 +199,10 @@ class Engine:
         synchronise(device)
         return logits
 
-    def _hand_out(self, sequences: list[Sequence], logits: Tensor) -> None:
+    def _hand_out(self, sequences: list[Sequence], choices: list[int | Exception]) -> None:
         """The next token to each of these sequences; ends those for which it is the last."""
-        choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
         now = self.clock()
+        interrupt: BaseException | None = None
         for sequence, choice in zip(sequences, choices, strict=True):
             request = self._requests.get(sequence)
             if request is None:  # cancelled just now, from another request's stream
@@ -213,8 +216,12 @@ class Engine:
                 request.output.add(choice)
             except Exception as error:  # whatever the caller's stream raises
                 self._fail(request, error)
+            except BaseException as error:  # an interrupt: goes on to the caller when all have their tokens
+                interrupt = error
             if request.done and sequence in self._requests:  # else its own stream has cancelled it
                 self._forget(request)
+        if interrupt is not None:
+            raise interrupt
 
     def _choose(self, requests: list[Request], logits: Tensor) -> list[int | Exception]:
         """A token for each row, or what its sampler raised. The greedy ones in one call."""
@@ -255,6 +262,9 @@ def _sample(request: Request, logits: Tensor) -> int | Exception:
     """The choice of a request's own sampler, or what went wrong: with this request, not with the others."""
     try:
         require_finite(logits)
-        return int(request.sampler(logits, request.generator))
+        token = int(request.sampler(logits, request.generator))
+        if not 0 <= token < logits.shape[-1]:  # the model would refuse it, and with it the whole next step
+            raise ValueError(f"sampler: expected a token from 0 to {logits.shape[-1] - 1}, got {token}")
+        return token
     except Exception as error:
         return error
