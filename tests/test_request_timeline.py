@@ -270,18 +270,26 @@ def test_the_twin_draws_every_schedule_and_a_key():
     assert [(box[0], box[1]) for box in boxes(marks["decode"])] == [(w, 6), (w, 26), (2 * w, 26)]
     assert [box[3] for box in boxes(marks["prefill"])] == [16, pytest.approx(16 / 3, abs=0.06), 16]
     assert [box[3] for box in boxes(marks["padding"])] == [pytest.approx(32 / 3, abs=0.06), 8]
-    assert len(boxes(marks["waiting"])) == 3
+    assert marks["waiting"] == "M0.0 50.0h71.0", "C waits through three steps: one line"
     marks = paths(continuous.findall(f"{SVG}g")[0])
     assert [box[:2] for box in boxes(marks["reused"])] == [(w, 22), (3 * w, 22)]
     assert len(boxes(marks["again"])) == len(boxes(marks["stalled"])) == 1
     assert marks["preempted"].count("M") == 1
-    assert len(boxes(marks["waiting"])) == 4, "the preempted one waits from the next step on"
+    assert marks["waiting"] == "M0.0 30.0h23.0M0.0 50.0h71.0", "in the step it is preempted in, a cross"
     words = [text.text for text in key.iter(f"{SVG}text")]
     assert words == [
         *("prompt", "one generated token", "computed again", "padding: computed for nothing"),
         *("beginning found stored", "waits", "has memory, gets no token", "preempted"),
     ]
     assert static.get("aria-label") == overview(STATIC)
+
+
+def test_narrow_steps_become_one_stretch():
+    many = [TimelineStep(i, 1, {"A": ("decode", 1)}, blocks_used=3) for i in range(300)]
+    html = figures.request_timeline([Timeline("x", ["A"], many)]).html
+    marks = re.findall(r'<path class="(?:decode|blocks)" d="([^"]*)"', html)[:3]  # then comes the key
+    assert [len(boxes(d)) for d in marks] == [1, 1, 1]
+    assert [boxes(d)[0][2] for d in marks] == pytest.approx([610] * 3, abs=2.5)
 
 
 def test_bars_are_as_high_as_their_tokens_and_cut_off_above_the_scale():
@@ -325,7 +333,6 @@ def rows_and_kinds(timeline):
             kinds += ["padding"] if cell and cell.padding else []
             kinds += ["reused"] if cell and cell.reused else []
             kinds += ["stalled"] if name in now.stalled else []
-            kinds += ["waiting"] if name in now.waiting and name not in now.preempted else []
             for kind in kinds:
                 found.setdefault(kind, set()).add((i, row))
     return found
@@ -369,6 +376,17 @@ class TestInABrowser:
                 for kind, found in shown.items()
             }
             assert {kind: at for kind, at in found.items() if kind in expected} == expected
+            line = page.locator(".tk-rt-scroll .waiting").get_attribute("d")
+            waits = {
+                (i, int(float(y) // 20))
+                for x, y, w in re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)", line)
+                for i in range(round(float(x) / wide), round((float(x) + float(w)) / wide))
+            }
+            assert waits == {
+                (i, NAMES.index(name))
+                for i, now in enumerate(timeline.steps)
+                for name in set(now.waiting) - set(now.preempted)
+            }
 
     def test_across_seconds_both_schedules_have_one_scale(self, open_page):
         page = open_page(figure().page())

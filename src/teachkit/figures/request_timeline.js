@@ -38,7 +38,7 @@
   }
 
   function drawState(out, state, x, y, w) {
-    if (state === 'waiting') out.rect(state, x, y + ROW / 2 - 1, w / 2, 2);
+    if (state === 'waiting') out.put(state, `M${x.toFixed(2)} ${y + ROW / 2}h${w.toFixed(2)}`);
     else if (state === 'stalled') out.rect(state, x, y + ROW / 2 - 1, w, 2);
     else if (state === 'reused') out.rect(state, x, y + (ROW - TALL) / 2, strip(w), TALL);
     else {
@@ -50,8 +50,7 @@
   function swatch(kind, words) {
     const out = marks();
     const high = kind === 'decode' || kind === 'padding' ? LOW : TALL;
-    if (kind === 'waiting') [1, 9].forEach((x) => drawState(out, kind, x, 0, 8)); // the line of a few steps
-    else if (['stalled', 'preempted', 'reused'].includes(kind)) drawState(out, kind, 1, 0, 16);
+    if (['waiting', 'stalled', 'preempted', 'reused'].includes(kind)) drawState(out, kind, 1, 0, 16);
     else out.rect(kind, 1, (ROW - high) / 2, 16, high);
     return element('span', {}, element('svg', { width: 18, height: ROW, 'aria-hidden': 'true' }, ...out.nodes()), words);
   }
@@ -145,14 +144,13 @@
           const written = ['prefill', 'again'].includes(kinds[kind]) && free >= 7 * String(n).length + 1;
           if (written && !padding) counts.push(element('text', { class: 'count', x: x + w - free / 2, y: row * ROW + 14 }, String(n)));
         });
-        ['waiting', 'stalled', 'preempted'].forEach((name) => step[name].forEach((row) => {
-          if (name !== 'waiting' || !step.preempted.includes(row)) drawState(out, name, x, row * ROW, w);
-        }));
+        ['stalled', 'preempted'].forEach((name) => step[name].forEach((row) => drawState(out, name, x, row * ROW, w)));
         drawBars(bars, step, all[i - 1], x, w, full);
       });
       const lines = requests.map((_, i) => element('path', { class: 'line', d: `M0 ${(i + 1) * ROW}h${geometry.width}` }));
       const papers = [tokensAt, ...(most.blocks ? [blocksAt] : [])]
         .map((y) => element('rect', { class: 'paper', y, width: geometry.width, height: BARS }));
+      drawWaiting(out);
       drawPool(bars);
       if (most.blocks && schedules[state.schedule].steps.every((step) => step.blocks === null)) {
         counts.push(element('text', { class: 'title', x: 8, y: blocksAt + BARS / 2 + 4 }, 'not counted here'));
@@ -182,6 +180,19 @@
         const high = BARS * step.blocks / most.blocks;
         bars.rect('blocks', x, blocksAt + BARS - high, full, high);
       }
+    }
+
+    // One line for each time that a request waits, through all the steps in which it does.
+    function drawWaiting(out) {
+      const { steps } = schedules[state.schedule];
+      const waits = (row, i) => Boolean(steps[i]) && steps[i].waiting.includes(row) && !steps[i].preempted.includes(row);
+      requests.forEach((_, row) => steps.forEach((step, i) => {
+        if (!waits(row, i) || waits(row, i - 1)) return;
+        let last = i;
+        while (waits(row, last + 1)) last += 1;
+        const x = geometry.x(step, i);
+        drawState(out, 'waiting', x, row * ROW, geometry.x(steps[last], last) + geometry.w(steps[last], last) - x);
+      }));
     }
 
     // As many blocks as there are, where this schedule has steps.

@@ -59,18 +59,13 @@ def key(timelines: Sequence[Timeline]) -> str:
         wide = 34 + 7 * len(words)
         if x + wide > LABELS + WIDTH:
             x, y = 0.0, y + ROW
-        drawn += f'<g transform="translate({x:.0f} {y:.0f})">{_marks(_swatch(kind))}'
+        drawn += f'<g transform="translate({x:.0f} {y:.0f})">{_marks(_mark(kind, 0, 0, 16))}'
         drawn += f'<text x="22" y="14">{escape(words)}</text></g>'
         x += wide
     return (
         f'<svg aria-hidden="true" xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="0 0 {LABELS + WIDTH} {y + ROW:.0f}" width="{LABELS + WIDTH}">{drawn}</svg>'
     )
-
-
-def _swatch(kind: str) -> list[Rect]:
-    """A mark of the key; of waiting the line of a few steps."""
-    return _mark(kind, 0, 0, 8) + _mark(kind, 8, 0, 8) if kind == "waiting" else _mark(kind, 0, 0, 16)
 
 
 def _kinds(step: TimelineStep) -> Iterator[str]:
@@ -85,9 +80,7 @@ def _kinds(step: TimelineStep) -> Iterator[str]:
 
 def _mark(kind: str, x: Pixels, y: Pixels, w: Pixels) -> list[Rect]:
     """One state that is no cell with a count, or a full cell of its kind."""
-    if kind == "waiting":
-        return [(kind, x, y + ROW / 2 - 1, w * 0.5, 2)]
-    if kind == "stalled":
+    if kind in ("waiting", "stalled"):
         return [(kind, x, y + ROW / 2 - 1, w, 2)]
     if kind == "preempted":
         return [(kind, x, y + 4, w, ROW - 8)]
@@ -137,11 +130,29 @@ def _count(cell: Cell, x: Pixels, y: Pixels, w: Pixels) -> str:
     return f'<text class="count" x="{x + w - free / 2:.1f}" y="{y + 14}">{cell.n}</text>'
 
 
-def _marks(rects: Sequence[Rect]) -> str:
-    """One path for each kind; the preempted get a cross."""
-    paths: dict[str, list[str]] = defaultdict(list)
+def _joined(rects: Sequence[Rect]) -> list[Rect]:
+    """Waiting in one step after another is one line; so are cells too narrow to be told apart."""
+    joined: list[Rect] = []
+    latest: dict[tuple[str, Pixels, Pixels], int] = {}
     for kind, x, y, w, h in rects:
-        if kind == "preempted":
+        place = latest.get((kind, y, h))
+        if place is not None and (kind == "waiting" or w < 3.5):
+            left, wide = joined[place][1], joined[place][3]
+            if x - left - wide < 1.5:
+                joined[place] = (kind, left, y, x + w - left, h)
+                continue
+        latest[kind, y, h] = len(joined)
+        joined.append((kind, x, y, w, h))
+    return joined
+
+
+def _marks(rects: Sequence[Rect]) -> str:
+    """One path for each kind; waiting is a dashed line, and the preempted get a cross."""
+    paths: dict[str, list[str]] = defaultdict(list)
+    for kind, x, y, w, h in _joined(rects):
+        if kind == "waiting":
+            paths[kind].append(f"M{x:.1f} {y + 1:.1f}h{w:.1f}")
+        elif kind == "preempted":
             side = max(6.0, min(w, h, 10.0))  # wider than a narrow step, or it could not be seen
             left, top = x + (w - side) / 2, y + (h - side) / 2
             across = f"l{side:.1f} {side:.1f}m0-{side:.1f}l-{side:.1f} {side:.1f}"
