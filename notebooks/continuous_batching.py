@@ -105,7 +105,7 @@ print("answer  ", *(f"{r.max_new_tokens:4}" for r in requests))
 # %% [markdown]
 # *Static batching* takes the first eight, pads their prompts to the longest, and runs the batch until its longest answer is done. Then it takes the next eight. What a row computes after its own answer has ended nobody reads.
 #
-# **Predict.** In the first batch, A to H, the answers add up to 538 tokens and the longest has 162. Which share of the row-steps of decoding gives a token that somebody wants? And of the prompts' padded rectangle?
+# **Predict.** In the first batch, A to H, the answers add up to 538 tokens and the longest has 162. In decoding, which share of the rows of all passes gives a token that somebody wants? And of the prompts' padded rectangle?
 
 
 # %%
@@ -433,7 +433,7 @@ def ratio(name, what):
 rows = "\n".join(row(n, way, run) for n, runs in measured.items() for way, run in runs.items())
 slower = [n for n in measured if ratio(n, 0) < ratio(n, 1)]
 missing = (
-    f" With {' and '.join(slower)} the gain falls short of the passes: a step of the engine is dearer, it plans, it looks up blocks, and prompts share steps with decoding."
+    f" With {' and '.join(slower)} the gain falls short of the passes: a step of the engine also plans and looks up blocks, and in one short run other work on the machine weighs."
     if slower
     else ""
 )
@@ -752,7 +752,7 @@ Markdown(f"""
 # %% [markdown]
 # ## Exercises
 #
-# **1. Sorted.** Suppose that a static server knew the answers' lengths and put requests of like length into one batch. How many of the row-steps of the sixteen requests would be wanted? Why does nobody do that?
+# **1. Sorted.** Suppose that a static server knew the answers' lengths and put requests of like length into one batch. Which share of the decoding would then be wanted, for the sixteen requests? Why does nobody do that?
 #
 # <details>
 # <summary>Answer</summary>
