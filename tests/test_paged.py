@@ -11,6 +11,8 @@ import torch.nn.functional as F
 import teachkit as tk
 from conftest import random_tokens, tiny_config, tiny_model, unchecked
 from families import FAMILIES, VOCAB, oracle, oracle_logits, write
+from teachkit import paged
+from teachkit.block_table import BlockTable
 from teachkit.cache import Cache, CacheFull, ContiguousCache, LayerView, Step
 from teachkit.decode import generate, prefill
 from teachkit.paged import PagedCache, PagedMemory, Run
@@ -212,19 +214,77 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_any_plans_truncations_and_forks(model, seed):
-    counts = Walk(model, seed).go(31)
+    with unchecked():
+        counts = Walk(model, seed).go(31)
     assert min(counts["plan"], counts["fork"] + counts["truncate"]) > 2
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("seed", range(100, 200))
 def test_many_more_plans_truncations_and_forks(model, seed):
-    Walk(model, seed).go(61)
+    with unchecked():
+        Walk(model, seed).go(61)
 
 
 def test_the_walks_meet_full_pools(model):
     """Else the tests above would not say what they say."""
-    assert sum(Walk(model, seed).go(31)["full"] for seed in range(3)) > 3
+    with unchecked():
+        assert sum(Walk(model, seed).go(31)["full"] for seed in range(3)) > 3
+
+
+# --- planted faults: each must be noticed by the walks, or by a copy --------------------------------------
+
+
+def copy_without(part):
+    """Copy on write that leaves something out."""
+
+    def copy(memory, copies):
+        for c in copies if part != "everything" else []:
+            n = c.n_tokens - (part == "the last token")
+            for pool in (memory.k, memory.v):
+                pool[:, c.target, :, :n] = pool[:, c.source, :, :n]
+                if part != "what was there before":
+                    pool[:, c.target, :, c.n_tokens :] = 0
+
+    return copy
+
+
+def forget_to_share(table):
+    """A fork whose blocks have one owner fewer than they should."""
+    other = BlockTable(table.pool)
+    other.blocks, other.length = list(table.blocks), table.length
+    return other
+
+
+FAULTS = {
+    "copy on write is skipped": (PagedMemory, "copy", copy_without("everything")),
+    "a token too few is copied": (PagedMemory, "copy", copy_without("the last token")),
+    "what was there before the copy is read": (PagedMemory, "copy", copy_without("what was there before")),
+    "a fork owns nothing": (BlockTable, "fork", forget_to_share),
+    "a shared block is written into": (BlockTable, "_is_shared", lambda table, n_new: False),
+    "a pass sees only the past": (paged, "_gather", lambda blocks, n: gather(blocks.roll(1, 2), n)),
+}
+gather = paged._gather
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_does_not_get_through(fault, monkeypatch):
+    monkeypatch.setattr(*FAULTS[fault])
+    model = tiny_model(dtype=FP64)
+    with unchecked(), pytest.raises((AssertionError, ValueError)):
+        walks_and_a_copy(model, range(5))
+
+
+def test_planting_is_no_fault_itself(monkeypatch):
+    monkeypatch.setattr(PagedMemory, "copy", copy_without("nothing"))
+    with unchecked():
+        walks_and_a_copy(tiny_model(dtype=FP64), range(5))
+
+
+def walks_and_a_copy(model, seeds):
+    for seed in seeds:
+        Walk(model, seed).go(31)
+    test_copy_on_write_leaves_the_other_row_as_it_was(6, None)
 
 
 # --- against transformers ------------------------------------------------------------------------------
