@@ -220,7 +220,7 @@ def test_any_plans_truncations_and_forks(model, seed):
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("seed", range(100, 200))
+@pytest.mark.parametrize("seed", range(100, 150))
 def test_many_more_plans_truncations_and_forks(model, seed):
     with unchecked():
         Walk(model, seed).go(61)
@@ -284,7 +284,7 @@ def test_planting_is_no_fault_itself(monkeypatch):
 def walks_and_a_copy(model, seeds):
     for seed in seeds:
         Walk(model, seed).go(31)
-    test_copy_on_write_leaves_the_other_row_as_it_was(6, None)
+    test_copy_on_write_leaves_the_other_row_as_it_was(bits=None, held=6)
 
 
 # --- against transformers ------------------------------------------------------------------------------
