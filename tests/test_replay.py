@@ -154,10 +154,14 @@ def test_outputs_are_those_of_generate(model):
     requests = (
         request(0.0, 5, 8),
         request(0.0, 2, 8, temperature=1.5, top_k=20, top_p=0.9, seed=3),
-        request(0.0, 9, 8, temperature=0.7, seed=4),
+        request(0.0, 9, 8, temperature=3.0, top_p=0.1, seed=4),
     )
     played = replay(engine, Trace("a", requests))
-    samplers = (tk.greedy, tk.sampler(temperature=1.5, top_k=20, top_p=0.9), tk.sampler(temperature=0.7))
+    samplers = (
+        tk.greedy,
+        tk.sampler(temperature=1.5, top_k=20, top_p=0.9),
+        tk.sampler(temperature=3.0, top_p=0.1),
+    )
     for one, sampler in zip(played.outcomes, samplers, strict=True):
         alone = tk.generate(model, list(one.asked.prompt), 8, sampler, one.asked.seed)
         assert (one.tokens, one.finish) == (alone.tokens, alone.finish)
