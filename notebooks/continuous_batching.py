@@ -437,6 +437,10 @@ missing = (
     if slower
     else ""
 )
+tails = " and ".join(
+    f"{percentile([t[0] for t in runs['continuous'][3]], 0.9) / percentile([t[0] for t in runs['static'][3]], 0.9):.0%}"
+    for runs in measured.values()
+)
 factors = "; ".join(
     f"{n}: {ratio(n, 1):.2f} times the passes, {ratio(n, 2):.2f} times the tokens, **{ratio(n, 0):.2f} times** the time"
     for n in measured
@@ -448,7 +452,7 @@ Markdown(f"""
 
 **Explain.** A pass costs something however few tokens it has, for starting operations and reading weights, and something for each of its tokens. Static batching pays the first for more passes and the second for more tokens. ({factors}.) Where the fixed part decides, the gain is that of the passes; where arithmetic does, that of the tokens.{missing}
 
-TTFT falls most: nobody waits for the longest of eight. TPOT need not fall: a step with a chunk of a newcomer's prompt takes longer for everyone in it.
+Of TTFT it is the tail that falls, since nobody waits for the longest of eight: p90 to {tails}. The first eight need not gain: their prompts now pass through the budget one after the other. Nor need TPOT fall: a step with a chunk of a newcomer's prompt takes longer for everyone in it.
 
 {tk.measure.caption()}
 """)
