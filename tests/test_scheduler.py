@@ -72,7 +72,7 @@ def test_sequence():
     sequence = Sequence((5, 6, 7), 4, BlockPool(9, 2))
     assert (sequence.tokens, sequence.n_prompt, sequence.max_new_tokens) == ([5, 6, 7], 3, 4)
     assert (sequence.computed, sequence.pending, sequence.output) == (0, 3, [])
-    assert (sequence.status, sequence.reused, sequence.preempted) == ("waiting", 0, 0)
+    assert (sequence.status, sequence.reused, sequence.preempted) == ("new", 0, 0)
     assert sequence.most_stored == 6
     sequence.table.reserve(2)
     assert (sequence.computed, sequence.pending) == (2, 1)
@@ -422,6 +422,21 @@ def test_remove_one_that_runs():
     assert (first.status, first.table.blocks, server.scheduler.running) == ("finished", [], [second])
     assert server.pool.n_used == len(second.table.blocks)
     server.pool.check()
+
+
+def test_add_one_that_was_added_before():
+    pool = BlockPool(4, 4)
+    scheduler = Scheduler(pool, max_batch_tokens=8)
+    sequence = Sequence([1, 2], 1, pool)
+    scheduler.add(sequence)
+    for status in ("waiting", "running", "finished"):
+        if status == "running":
+            scheduler.plan()
+        if status == "finished":
+            scheduler.remove(sequence)
+        with pytest.raises(ValueError, match=f"expected one that was never added, it is {status}"):
+            scheduler.add(sequence)
+    assert not scheduler.waiting
 
 
 def test_remove_one_that_is_not_here():

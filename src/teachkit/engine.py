@@ -141,6 +141,7 @@ class Engine:
         preempted = tuple(self._requests[sequence] for sequence in plan.preempted)
         blocks_used, (used, filled) = self.pool.n_used, self._slots()
         sequences = [chunk.sequence for chunk in plan.chunks if chunk.samples]
+        self.memory.copy(plan.copies)  # not undone below: the tables name the copies
         try:
             logits = self._forward(plan)
             choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
@@ -185,7 +186,6 @@ class Engine:
     def _forward(self, plan: Plan) -> Tensor:
         """Logits (n, V) after the last known token of every chunk that reaches it."""
         device = self.model.device
-        self.memory.copy(plan.copies)
         runs = [Run(chunk.sequence.table.blocks, chunk.start, chunk.n) for chunk in plan.chunks]
         step = self.memory.step(runs, packed=True)
         tokens = torch.tensor([[token for chunk in plan.chunks for token in chunk.tokens]], device=device)

@@ -27,7 +27,7 @@ from typing import Literal
 from teachkit.block_table import BlockTable, Copy
 from teachkit.blocks import BlockPool, Key, block_keys, blocks_for
 
-Status = Literal["waiting", "running", "finished"]
+Status = Literal["new", "waiting", "running", "finished"]
 
 
 class Sequence:
@@ -48,7 +48,7 @@ class Sequence:
         self.tokens = list(prompt)
         self.n_prompt, self.max_new_tokens = len(self.tokens), max_new_tokens
         self.table = BlockTable(pool)
-        self.status: Status = "waiting"
+        self.status: Status = "new"
         self.reused = self.preempted = 0
         self._keys: list[Key] = []
 
@@ -150,20 +150,26 @@ class Scheduler:
         self.running: list[Sequence] = []  # in the order in which they came
 
     def add(self, sequence: Sequence) -> None:
-        """Let a sequence wait behind all others. Raises ValueError: one that could never be completed."""
+        """Let a sequence wait behind all others.
+
+        Raises  ValueError: one that could never be completed, or that has been added before
+        """
+        if sequence.status != "new":
+            raise ValueError(f"sequence: expected one that was never added, it is {sequence.status}")
         need = blocks_for(sequence.most_stored, self.pool.block_size)
         if need > self.pool.n_blocks:
             raise ValueError(
                 f"prompt of {sequence.n_prompt} tokens and max_new_tokens {sequence.max_new_tokens}: need "
                 f"{need} blocks of {self.pool.block_size} tokens, the pool has {self.pool.n_blocks}"
             )
+        sequence.status = "waiting"
         self.waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, finished or cancelled, and its blocks from it. Raises ValueError: not here."""
         if sequence.status == "running":
             self.running.remove(sequence)
-        elif sequence in self.waiting:
+        elif sequence.status == "waiting":
             self.waiting.remove(sequence)
         else:
             raise ValueError("sequence: expected one that waits or runs; it has been removed, or never added")
