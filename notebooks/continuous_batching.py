@@ -569,7 +569,7 @@ Markdown(f"""
 # ## 6. When memory runs out
 #
 # How long an answer becomes is not known before it ends. To let in only what is sure to fit would be to reserve the maximum again. So the scheduler admits what fits *now*, with a block to spare for each that runs, and sometimes that is too much. Then the one that came last is *preempted*: it
-# gives all its blocks back and waits at the head of the queue. Its tokens are known, so nothing is lost but time: keys and values are computed again, all in one chunk.
+# gives all its blocks back and waits at the head of the queue. Its tokens are known, so nothing is lost but time: keys and values are computed again, in one chunk if the budget allows.
 #
 # **Predict.** The sixteen requests need 2,065 tokens computed. In a pool a tenth as large as the first one, with preemptions, how many: a tenth more, half as many again, several times as many?
 
@@ -579,7 +579,8 @@ def in_pool(n_blocks, reuse):
     pool = BlockPool(n_blocks, 16)
     scheduler = Scheduler(pool, max_batch_tokens=256, max_batch=8, reuse=reuse)
     plans, _, _ = play(scheduler, [(0, s) for s in sequences(requests, pool)])
-    found = sum(s.reused for plan in plans for s in plan.admitted)
+    # a sequence that is let in begins behind what was found
+    found = sum(c.start for plan in plans for c in plan.chunks if c.sequence in plan.admitted)
     computed = sum(plan.n_tokens for plan in plans)
     return len(plans), sum(len(plan.preempted) for plan in plans), computed, found
 
@@ -595,7 +596,7 @@ for n_blocks in (512, 48, 40, 32, 24):
     )
 
 # %% [markdown]
-# **Explain.** Preemption is rare, since nobody is let in who would soon be sent out again, and cheap, since a recomputed token costs what a token of a prompt costs: a share of one step, not a step. In the smaller pools fewer run at a time, so fewer collide; that is what they cost, in steps. And a preempted sequence's full blocks are *kept*, known by their
+# **Explain.** Preemption is rare, since nobody is let in who would soon be sent out again, and cheap, since a recomputed token costs what a token of a prompt costs: a share of one step, not a step. In the smaller pools fewer run at a time; that is what they cost, in steps. And a preempted sequence's full blocks are *kept*, known by their
 # content. If nobody has taken them by the time it is let in again, it finds its own past: preempt, then hit.
 #
 # The alternative is to *swap*: copy the blocks to another memory and back. That moves all bytes twice, where computing again reads the weights once; which is faster depends on the link ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180), section 7.3).

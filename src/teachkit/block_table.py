@@ -32,7 +32,7 @@ class BlockTable:
         self.length = 0
 
     def missing(self, n_new: int) -> int:
-        """Blocks that :meth:`reserve` would ask of the pool."""
+        """Blocks that :meth:`BlockTable.reserve` would ask of the pool."""
         return (
             blocks_for(self.length + n_new, self.pool.block_size) - len(self.blocks) + self._is_shared(n_new)
         )

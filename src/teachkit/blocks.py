@@ -126,7 +126,7 @@ class BlockPool:
         return found
 
     def adopt(self, keys: Sequence[Key]) -> list[int]:
-        """Own the blocks that :meth:`known` names, as one more owner of each."""
+        """Own the blocks that :meth:`BlockPool.known` names, as one more owner of each."""
         blocks = self.known(keys)
         for block in blocks:
             self._kept.pop(block, None)

@@ -81,7 +81,7 @@ class Engine:
         *,
         ignore_eos: bool = False,
     ) -> Request:
-        """Queue a prompt; arguments as of :func:`teachkit.generate`. It is computed in :meth:`step`.
+        """Queue a prompt for :meth:`Engine.step`; arguments as of :func:`teachkit.decode.generate`.
 
         seed        its own random numbers: its choices do not depend on what else is served
         stream      called within a step. What it raises ends this request, and no other

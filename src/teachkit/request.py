@@ -16,8 +16,8 @@ class Request:
     """One prompt, and what has become of it so far.
 
     tokens, text   of the output
-    finish         None while it goes on; then why it ended: as of :func:`teachkit.generate`, or "cancelled"
-                   or "error"
+    finish         None while it goes on; then why it ended: as of :func:`teachkit.decode.generate`, or
+                   "cancelled" or "error"
     error          what its sampler or its ``stream`` raised
     times_s        seconds of the engine's clock: submitted, first computed, each token
     """

@@ -44,7 +44,7 @@ class TraceRequest:
     prompt_tokens           how many; which ones are drawn by :meth:`Trace.filled` from ``prompt_seed``
     prompt_shared           so many of them at the beginning are those of every request of the trace
     max_new_tokens          of the output; all of them are generated where the trace ignores the end of text
-    temperature             0 is greedy; ``top_k``, ``top_p`` and ``seed`` as of :func:`teachkit.sampler`
+    temperature             0 is greedy; others as of :func:`teachkit.sampling.sampler`
     stop                    the text ends before the first of these strings
     Raises                  TraceError: a value that is none of these; the message begins with the field
     """

@@ -17,7 +17,7 @@ HUES = 4  # of the palette; from the fifth sequence on they come again, and the 
 def block_table(frames: Sequence[BlockFrame], *, frame: int = 0, alt: str | None = None) -> Figure:
     """Blocks that are filled, shared, copied, kept, found again and given away, as the frames saw it.
 
-    frames  of a :class:`teachkit.figures.Recorder`
+    frames  of a :class:`teachkit.figures.block_frames.Recorder`
     frame   the one that shows when the page opens
     Raises  ValueError: no frames, more than 60, pools of more than 32 blocks or of different shapes, blocks
             of more than 16 slots, more than 8 sequences, a frame that does not exist

@@ -17,7 +17,7 @@ TOTALS = ("steps", "seconds", "tokens computed", "padding", "again", "tokens per
 def request_timeline(timelines: Sequence[Timeline], *, step: int = 0, alt: str | None = None) -> Figure:
     """One or more schedules of the same requests, one scale for all of them; step through each.
 
-    timelines  made by hand, or by :func:`teachkit.figures.timeline_of`; the page opens with the first
+    timelines  made by hand, or by :func:`teachkit.figures.timeline.timeline_of`; the first is shown first
     step       the one that is chosen then
     Raises     ValueError: no timelines, two of one name or of different requests, more than 32 requests or
                400 steps, a step that the first does not have
