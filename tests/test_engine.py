@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 
 import pytest
 import torch
@@ -697,16 +696,53 @@ def test_a_model_that_raises_leaves_all_as_it_was(at_pass, error, monkeypatch):
     assert_as_alone(requests)
 
 
-def test_a_start_that_is_not_restored_is_noticed(monkeypatch):
-    """The planted fault for the test above: after an exception nothing is taken back."""
-    truncate = scheduler.BlockTable.truncate
-    monkeypatch.setattr(
-        scheduler.BlockTable,
-        "truncate",
-        lambda self, length: truncate(self, self.length if sys.exc_info()[0] else length),
-    )
+def test_room_taken_for_content_is_noticed(monkeypatch):
+    """The planted fault for the test above: what was reserved counts as computed."""
+    monkeypatch.setattr(scheduler.Sequence, "start", property(lambda self: self.table.length))
     with monkeypatch.context() as patch, pytest.raises(AssertionError):
         test_a_model_that_raises_leaves_all_as_it_was(3, RuntimeError("out of memory"), patch)
+
+
+@pytest.mark.parametrize("place", ["plan", "advance"])
+@pytest.mark.parametrize("at_step", range(6))
+def test_an_interrupt_around_the_model_loses_nothing(place, at_step, monkeypatch):
+    """As a plan is made, or when what it says is stored but no token has been handed out."""
+    engine = engine_of(model_of("windows"), max_batch_tokens=7, n_blocks=21)
+    requests = submit_others(engine)
+    for _ in range(at_step):
+        engine.step()
+    done = getattr(engine.scheduler, place)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.scheduler, place, lambda *plan: interrupted(done, *plan))
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    engine.pool.check()
+    engine.run()
+    assert_as_alone(requests)
+
+
+def interrupted(call, *arguments):
+    """Do it, then be interrupted."""
+    call(*arguments)
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_step_draws_the_same_numbers_again():
+    model = model_of("windows")
+    engine = engine_of(model)
+    seeded = engine.submit([1, 2], 9, sampler=tk.sampler(temperature=1.5), seed=1)
+    engine.submit([3], 9, sampler=raising(KeyboardInterrupt(), 3))
+    interrupts = 0
+    for _ in range(30):
+        try:
+            if engine.step() is None:
+                break
+        except KeyboardInterrupt:
+            interrupts += 1
+    assert interrupts
+    expected = tk.generate(model, [1, 2], 9, sampler=tk.sampler(temperature=1.5), seed=1)
+    assert seeded.tokens == expected.tokens[: len(seeded.tokens)]
+    assert len(seeded.tokens) >= 3
 
 
 @pytest.mark.parametrize("which", ["sampler", "stream"])

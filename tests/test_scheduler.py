@@ -17,7 +17,7 @@ import pytest
 
 from conftest import unchecked
 from teachkit import blocks, scheduler
-from teachkit.block_table import BlockTable, Copy
+from teachkit.block_table import BlockTable
 from teachkit.blocks import BlockPool, block_keys
 from teachkit.scheduler import Chunk, Plan, Scheduler, Sequence
 from traces import CASES, VOCAB, Job, Memory, Replay, Trace, alone, make_trace, replay
@@ -75,6 +75,8 @@ def test_sequence():
     assert (sequence.status, sequence.reused, sequence.preempted) == ("new", 0, 0)
     assert sequence.most_stored == 6
     sequence.table.reserve(2)
+    assert (sequence.computed, sequence.pending) == (0, 3)  # room is not yet content
+    sequence.computed = 2
     assert (sequence.computed, sequence.pending) == (2, 1)
     sequence.tokens += [8, 9]
     assert (sequence.output, sequence.pending, sequence.complete) == ([8, 9], 3, False)
@@ -388,20 +390,6 @@ def test_cancelled_between_plan_and_advance():
     server.pool.check()
 
 
-def test_copies_are_in_the_plan():
-    """Whoever forks a sequence that runs, as for several answers to one prompt, is told what to copy."""
-    server = Server()
-    first = server.add([1] * 6)
-    server.step()
-    other = Sequence(first.tokens, 3, server.pool)
-    other.table, other.status = first.table.fork(), "running"
-    server.scheduler.running.append(other)
-    source = first.table.blocks[1]
-    plan = server.step()
-    assert plan.copies == [Copy(source, first.table.blocks[1], 2)]
-    assert other.table.blocks[1] == source
-
-
 # --- remove --------------------------------------------------------------------------------------------
 
 
@@ -469,8 +457,10 @@ def test_every_slot_matters():
     scheduler = Scheduler(pool, max_batch_tokens=100)
     sequence = Sequence(list(range(10)), 2, pool)
     scheduler.add(sequence)
-    (token,) = memory.forward(scheduler.plan())
+    plan = scheduler.plan()
+    (token,) = memory.forward(plan)
     assert token == alone(range(10), 1)[0]
+    scheduler.advance(plan)
     sequence.tokens.append(token)
     said, plan = alone(range(10), 2)[1], scheduler.plan()
     for layer in range(2):
@@ -578,7 +568,7 @@ FAULTS = [
           "self.running[-1] is not sequence", "False", "IndexError"),
     Fault("of a prompt that is known nothing is left to compute", Scheduler, "_admit",
           "(len(sequence.tokens) - 1) // pool.block_size", "len(sequence.tokens) // pool.block_size",
-          "the oldest got nothing"),
+          "computed twice"),
     Fault("known blocks that nobody owns count as if they took no room", Scheduler, "_admit",
           "blocks_for(len(sequence.tokens), pool.block_size) - sum(pool.owners(b) > 0 for b in known)",
           "blocks_for(len(sequence.tokens), pool.block_size) - len(known)", "let in too early"),
@@ -597,9 +587,9 @@ FAULTS = [
     Fault("those sent out get tokens all the same", Scheduler, "plan",
           'sequence.status != "running"', "False", "tokens for one that does not run"),
     Fault("a block is made known in which the last token is still missing", Scheduler, "advance",
-          "chunk.start + chunk.n)", "chunk.start + chunk.n + 1)", "IndexError"),
+          "chunk.start, end)", "chunk.start, end + 1)", "IndexError"),
     Fault("blocks are made known though reuse is off", Scheduler, "advance",
-          "self.reuse and ", "", "nobody may use them"),
+          "if self.reuse:", "if True:", "nobody may use them"),
     Fault("who is cancelled while waiting stays in the queue", Scheduler, "remove",
           "self.waiting.remove(sequence)", "pass", "one that waits does not say so"),
     Fault("who is cancelled keeps its blocks", Scheduler, "remove",

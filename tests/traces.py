@@ -17,7 +17,6 @@ from functools import reduce
 from itertools import accumulate
 from random import Random
 
-from teachkit.block_table import Copy
 from teachkit.blocks import BlockPool, blocks_for
 from teachkit.scheduler import Plan, Scheduler
 from teachkit.scheduler import Sequence as Tokens
@@ -96,15 +95,8 @@ class Memory:
         for position, value in enumerate(values, start):
             self.layers[layer][self.slot(blocks, position)] = value
 
-    def copy(self, copies: Iterable[Copy]) -> None:
-        for copy in copies:
-            for values in self.layers:
-                for i in range(copy.n_tokens):
-                    values[copy.target * self.block_size + i] = values[copy.source * self.block_size + i]
-
     def forward(self, plan: Plan, *, fails: bool = False) -> list[int]:
         """One step: the next token of each chunk that ends with the last known one. Raises Broken."""
-        self.copy(plan.copies)
         parts = [(chunk.sequence.table.blocks, chunk.start, chunk.start + chunk.n) for chunk in plan.chunks]
         for (blocks, start, _), chunk in zip(parts, plan.chunks, strict=True):
             self.write(0, blocks, start, chunk.tokens)
@@ -349,8 +341,6 @@ class Replay:
             said = self.memory.forward(plan, fails=self.clock in self.trace.failing)
         except Broken:
             self.cases["failed steps"] += 1
-            for chunk in plan.chunks:
-                chunk.sequence.table.truncate(chunk.start)
             return
         self.scheduler.advance(plan)
         self.n_steps += 1
@@ -419,12 +409,12 @@ class Replay:
             assert sequence in self.scheduler.running, "tokens for one that does not run"
             start = running.get(sequence, sequence.reused)
             assert chunk.start == start, "tokens are left out, or computed twice"
-            assert 0 < chunk.n == sequence.computed - start, "tokens without a place"
-            assert sequence.computed <= len(sequence.tokens)
+            assert 0 < chunk.n == sequence.table.length - start, "tokens without a place"
+            assert sequence.computed == start, "computed before it is"
+            assert sequence.table.length <= len(sequence.tokens)
         oldest, first = self.live[0], plan.chunks[0]
         assert first.sequence is oldest.tokens, "the oldest got nothing"
         assert first.n == min(len(first.sequence.tokens) - first.start, budget), "the oldest got too little"
-        assert not plan.copies, "only full blocks are shared, so nothing needs to be copied"
         for sequence in plan.preempted:
             assert sequence in running, "one is let in and sent out in one step"
             assert sequence in self.scheduler.waiting, "one is sent out, and does not wait"
@@ -438,7 +428,8 @@ class Replay:
     def check_admission(self, plan: Plan) -> None:
         """Nobody is let in too early or waits without need: for each that runs one block more stays free."""
         running, waiting = self.scheduler.running, self.scheduler.waiting
-        promised = sum(sequence.table.missing(sequence.pending) + 1 for sequence in running)
+        missing = (s.table.missing(len(s.tokens) - s.table.length) for s in running)
+        promised = sum(n + 1 for n in missing)
         if plan.admitted:
             assert promised - 1 <= self.pool.n_free, "let in too early"
         if plan.preempted or not waiting or plan.n_tokens == self.trace.max_batch_tokens:

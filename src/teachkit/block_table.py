@@ -97,6 +97,11 @@ class BlockTable:
         for index in range(start // size, end // size):
             self.pool.publish(self.blocks[index], keys[index])
 
+    def withdraw(self) -> None:
+        """Make all of its blocks unknown: nobody else shall begin with them."""
+        for block in self.blocks:
+            self.pool.withdraw(block)
+
     def _is_shared(self, n_new: int) -> bool:
         """Whether the next token goes into a block that another sequence reads."""
         inside = n_new > 0 and self.length % self.pool.block_size > 0

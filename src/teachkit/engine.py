@@ -4,8 +4,10 @@ The tokens of a step, of however many requests, go through the matrices as one r
 prompt next to single tokens of requests that are decoding. Only attention needs to know which is whose, and
 the paged step knows.
 
-An engine belongs to one thread. Its results do not depend on what else it serves, but for the last bits of
-the logits: another number of rows adds the same products in another order.
+An engine belongs to one thread, and its model's weights stay as they are: stored keys and values are used
+again. What a request gets does not depend on what else is served, but for the last bits of the logits, since
+another number of rows adds the same products in another order, and for samplers without a seed, which share
+PyTorch's random numbers.
 """
 
 from __future__ import annotations
@@ -96,8 +98,9 @@ class Engine:
         if "" in stops:
             raise ValueError("stop: expected non-empty strings, got ''")
         ids = prompt_ids(model, prompt, needs_text=bool(stops) or stream is not None)
-        if not 0 <= min(ids) <= max(ids) < model.config.vocab_size:
-            raise ValueError(f"prompt: expected ids from 0 to {model.config.vocab_size - 1}, got {ids}")
+        low, high, last = min(ids), max(ids), model.config.vocab_size - 1
+        if low < 0 or high > last:
+            raise ValueError(f"prompt: expected ids from 0 to {last}, got {low if low < 0 else high}")
         budget = min(max_new_tokens, model.config.context - len(ids))
         sequence = Sequence(ids, budget, self.pool)
         output = Output(
@@ -129,7 +132,8 @@ class Engine:
     def step(self) -> StepMetrics | None:
         """Compute the next tokens of whoever is next, and hand them out. None when nobody waits or runs.
 
-        Raises  whatever the model raises; the requests are then as they were before the step
+        Raises  whatever the model raises; the next step then computes the same tokens. An interrupt in a
+                ``stream`` or a sampler goes on to the caller, too, and nobody loses a token by it
         """
         start_s = self.clock()
         plan = self.scheduler.plan()
@@ -141,15 +145,8 @@ class Engine:
         preempted = tuple(self._requests[sequence] for sequence in plan.preempted)
         blocks_used, (used, filled) = self.pool.n_used, self._slots()
         sequences = [chunk.sequence for chunk in plan.chunks if chunk.samples]
-        self.memory.copy(plan.copies)  # not undone below: the tables name the copies
-        try:
-            logits = self._forward(plan)
-            choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
-        except BaseException:
-            for chunk in plan.chunks:
-                if chunk.sequence.status == "running":  # else a sampler has cancelled it
-                    chunk.sequence.table.truncate(chunk.start)
-            raise
+        logits = self._forward(plan)
+        choices = self._choose([self._requests[sequence] for sequence in sequences], logits)
         self.scheduler.advance(plan)
         self._hand_out(sequences, choices)
         return StepMetrics(
@@ -165,7 +162,7 @@ class Engine:
         )
 
     def run(self) -> list[StepMetrics]:
-        """Step until nobody waits or runs; what each step did."""
+        """Step until nobody waits or runs; what each step did. Without an end in sight, call ``step``."""
         return list(iter(self.step, None))
 
     def close(self) -> None:
@@ -229,15 +226,22 @@ class Engine:
             return []
         best = greedy(logits).tolist()
         finite = torch.isfinite(logits.amax(-1) - logits.amin(-1)).tolist()
-        return [
-            best[row]
-            if finite[row] and request.sampler is greedy
-            else _sample(request, logits[row : row + 1])
-            for row, request in enumerate(requests)
-        ]
+        drawn = [(r.generator, r.generator.get_state()) for r in requests if r.generator is not None]
+        try:
+            return [
+                best[row]
+                if finite[row] and request.sampler is greedy
+                else _sample(request, logits[row : row + 1])
+                for row, request in enumerate(requests)
+            ]
+        except BaseException:  # an interrupt: the step will be repeated, with the same random numbers
+            for generator, state in drawn:
+                generator.set_state(state)
+            raise
 
     def _fail(self, request: Request, error: Exception) -> None:
         request.error, request.ended = error, "error"
+        request.sequence.table.withdraw()  # what it stored may be what was wrong with it
         if request.sequence in self._requests:
             self._forget(request)
 

@@ -1,9 +1,10 @@
 """Who computes what in the next step: continuous batching, chunked prefill, preemption. No torch here.
 
-A sequence is a list of tokens of which the first ``computed`` have their keys and values stored. Whatever is
-left is pending: the whole prompt at first, one token in each step of decoding, everything again after a
-preemption. So prefill and decode are one case, and a step is a list of *chunks*, the next pending tokens of
-some sequences, within a budget of tokens.
+A sequence is a list of tokens of which the first ``computed`` have their keys and values stored. That number
+changes when a step has been done, not when it is planned: a step that failed has changed nothing, and is
+planned again. Whatever is left is pending: the whole prompt at first, one token in each step of decoding,
+everything again after a preemption. So prefill and decode are one case, and a step is a list of *chunks*, the
+next pending tokens of some sequences, within a budget of tokens.
 
 There is one rule: **first come, first served.** Sequences take their tokens and their blocks in the order in
 which they came. When blocks run out, the one that came last gives all of its blocks back and waits: its
@@ -24,7 +25,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from teachkit.block_table import BlockTable, Copy
+from teachkit.block_table import BlockTable
 from teachkit.blocks import BlockPool, Key, block_keys, blocks_for
 
 Status = Literal["new", "waiting", "running", "finished"]
@@ -35,7 +36,7 @@ class Sequence:
 
     tokens     prompt and output so far
     n_prompt   how many of them are the prompt
-    computed   tokens whose keys and values are stored
+    computed   tokens whose keys and values are stored; the table may hold room for more
     reused     tokens that were found in known blocks instead of being computed, last time it was admitted
     preempted  how often it lost its blocks
     """
@@ -49,18 +50,23 @@ class Sequence:
         self.n_prompt, self.max_new_tokens = len(self.tokens), max_new_tokens
         self.table = BlockTable(pool)
         self.status: Status = "new"
-        self.reused = self.preempted = 0
+        self.computed = self.reused = self.preempted = 0
         self._keys: list[Key] = []
 
     @property
-    def computed(self) -> int:
-        """Tokens whose keys and values are stored."""
-        return self.table.length
+    def start(self) -> int:
+        """Where its next chunk begins: at the last token, at most, since the next one comes from there."""
+        return min(self.computed, len(self.tokens) - 1)
 
     @property
     def pending(self) -> int:
         """Tokens that must go through the model before the next one is known."""
-        return len(self.tokens) - self.table.length
+        return len(self.tokens) - self.start
+
+    @property
+    def unreserved_blocks(self) -> int:
+        """Blocks that its known tokens will need beyond those it has."""
+        return self.table.missing(len(self.tokens) - self.table.length)
 
     @property
     def output(self) -> list[int]:
@@ -107,13 +113,11 @@ class Plan:
     """One step.
 
     chunks     what goes through the model, in the order in which the sequences came
-    copies     blocks to be copied before (copy on write)
     admitted   sequences that run from this step on
     preempted  sequences that had to give their blocks back
     """
 
     chunks: list[Chunk] = field(default_factory=list)
-    copies: list[Copy] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
 
@@ -190,16 +194,22 @@ class Scheduler:
     def advance(self, plan: Plan) -> None:
         """The keys and values of a plan's chunks are stored: what fills a block can be found from now on."""
         for chunk in plan.chunks:
-            if self.reuse and chunk.sequence.status == "running":
-                chunk.sequence.table.publish(chunk.sequence.keys(), chunk.start, chunk.start + chunk.n)
+            sequence, end = chunk.sequence, chunk.start + chunk.n
+            if sequence.status != "running":  # cancelled within the step
+                continue
+            sequence.computed = end
+            if self.reuse:
+                sequence.table.publish(sequence.keys(), chunk.start, end)
 
     def _schedule(self, sequence: Sequence, budget: int, plan: Plan) -> int:
         """Give a running sequence its next tokens, at most ``budget``; how many it got."""
-        start, n = sequence.computed, min(sequence.pending, budget)
+        start, n = sequence.start, min(sequence.pending, budget)
+        sequence.table.truncate(start)  # room that was made for a step which was not done
         self._make_room(sequence, n, plan)
         n = min(n, self._room(sequence))
         if n:
-            plan.copies.extend(sequence.table.reserve(n))
+            copies = sequence.table.reserve(n)
+            assert not copies  # only full blocks are shared, and nobody writes into them
             plan.chunks.append(Chunk(sequence, start, n))
         return n
 
@@ -208,15 +218,14 @@ class Scheduler:
         while sequence.table.missing(n) > self.pool.n_free and self.running[-1] is not sequence:
             last = self.running.pop()
             last.table.truncate(0)
-            last.status, last.preempted = "waiting", last.preempted + 1
+            last.status, last.computed, last.preempted = "waiting", 0, last.preempted + 1
             self.waiting.appendleft(last)
             plan.preempted.append(last)
 
     def _room(self, sequence: Sequence) -> int:
         """Tokens that a sequence can store with the blocks that are free now."""
-        table, size = sequence.table, self.pool.block_size
-        free = self.pool.n_free - table.missing(1) if table.length % size else self.pool.n_free
-        return max(0, (len(table.blocks) + free) * size - table.length) if free >= 0 else 0
+        blocks = len(sequence.table.blocks) + self.pool.n_free
+        return blocks * self.pool.block_size - sequence.table.length
 
     def _admit(self, plan: Plan) -> bool:
         """Let the one that has waited longest run, if there are blocks for all that is known of it.
@@ -230,12 +239,15 @@ class Scheduler:
         # At least one token is computed, whatever is known: the next one comes from its output.
         keys = sequence.keys()[: (len(sequence.tokens) - 1) // pool.block_size] if self.reuse else []
         known = pool.known(keys)
-        promised = sum(other.table.missing(other.pending) + 1 for other in self.running)
+        promised = sum(
+            other.table.missing(len(other.tokens) - other.table.length) + 1 for other in self.running
+        )
         needed = blocks_for(len(sequence.tokens), pool.block_size) - sum(pool.owners(b) > 0 for b in known)
         if promised + needed > pool.n_free:
             return False
         self.waiting.popleft()
         self.running.append(sequence)
-        sequence.reused, sequence.status = sequence.table.adopt(keys), "running"
+        sequence.computed = sequence.reused = sequence.table.adopt(keys)
+        sequence.status = "running"
         plan.admitted.append(sequence)
         return True
