@@ -95,6 +95,12 @@ class Memory:
         for position, value in enumerate(values, start):
             self.layers[layer][self.slot(blocks, position)] = value
 
+    def copy(self, copies: Iterable[Copy]) -> None:
+        for copy in copies:
+            for values in self.layers:
+                for i in range(copy.n_tokens):
+                    values[copy.target * self.block_size + i] = values[copy.source * self.block_size + i]
+
     def forward(self, plan: Plan, *, fails: bool = False) -> list[int]:
         """One step: the next token of each chunk that ends with the last known one. Raises Broken."""
         parts = [(chunk.sequence.table.blocks, chunk.start, chunk.start + chunk.n) for chunk in plan.chunks]
