@@ -17,6 +17,7 @@ from functools import reduce
 from itertools import accumulate
 from random import Random
 
+from teachkit.block_table import Copy
 from teachkit.blocks import BlockPool, blocks_for
 from teachkit.scheduler import Plan, Scheduler
 from teachkit.scheduler import Sequence as Tokens

@@ -13,6 +13,7 @@ past over parallel workers: Dao et al. 2023 (Flash-Decoding).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,32 +44,30 @@ class BlockReads:
         window: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        reads = [
-            (block, query, index * block_size)
-            for query, (table, length) in enumerate(zip(tables, lengths, strict=True))
-            for index, block in enumerate(table[: -(-length // block_size)])
-            if window is None or (index + 1) * block_size > length - window
-        ]
-        self.n_queries = len(tables)
-        self.n_in_place = _in_place([block for block, _, _ in reads])
-        # What nobody reads goes to a query more than there are, which is left out in the end: whatever lies
-        # in such a block, even NaN, must not matter.
-        home: list[tuple[int, int]] = [(self.n_queries, 0)] * self.n_in_place
-        away: list[tuple[int, int]] = []
-        blocks: list[int] = []
-        taken: set[int] = set()
-        for block, query, first in reads:
-            if self.n_in_place and block not in taken:
-                home[block] = (query, first)
-                taken.add(block)
-            else:
-                away.append((query, first))
-                blocks.append(block)
-        self.blocks: Int[Tensor, M] | None = torch.tensor(blocks, device=device) if blocks else None
-        pairs = torch.tensor(home + away, device=device)
-        self.reader = pairs[:, 0]
+        begins = [0 if window is None else max(0, length - window) // block_size for length in lengths]
+        ends = [-(-length // block_size) for length in lengths]
+        spans = [table[a:b] for table, a, b in zip(tables, begins, ends, strict=True)]
+        flat = list(chain.from_iterable(spans))
+        # One read each, a block by a query, on the CPU: nothing here waits for a device.
+        reader = torch.arange(len(spans)).repeat_interleave(torch.tensor([len(span) for span in spans]))
+        index = torch.cat([torch.arange(a, a + len(span)) for a, span in zip(begins, spans, strict=True)])
+        blocks, order = torch.tensor(flat), torch.arange(len(flat))
+        self.n_queries, self.n_in_place = len(spans), _in_place(flat)
+        away = order
+        if self.n_in_place:
+            # Of the reads of a block one is done in place. What nobody reads goes to a query more than there
+            # are, left out in the end: whatever lies in such a block, even NaN, must not matter.
+            home = torch.full((self.n_in_place,), len(flat))
+            home[blocks.flip(0)] = order.flip(0)  # of several the first, as a rule; any would do
+            away = order[home[blocks] != order]
+            order = torch.cat((home, away))
+            reader = torch.cat((reader, torch.tensor([self.n_queries])))
+            index = torch.cat((index, torch.tensor([0])))
+        self.blocks: Int[Tensor, M] | None = blocks[away].to(device) if len(away) else None
+        self.reader = reader[order].to(device)
         self.asks = self.reader.clamp_max(self.n_queries - 1)
-        self.seen = self._seen(pairs[:, 1], torch.tensor(lengths, device=device), block_size, window)
+        first = (index[order] * block_size).to(device)
+        self.seen = self._seen(first, torch.tensor(lengths, device=device), block_size, window)
 
     def _seen(
         self, first: Int[Tensor, M], lengths: Int[Tensor, R], block_size: int, window: int | None
@@ -98,8 +97,8 @@ def block_attention(
     """softmax(q k^T * scale) v for one query of each of R sequences, over the blocks that ``reads`` names.
 
     k, v  as :meth:`BlockReads.parts` gives them
-    Cost  reads each block once; besides it moves a query and a piece for every block, some H / (Hkv * P) of
-          a block each
+    Cost  reads each block once for each of its readers, and copies it for all of them but one; besides it
+          moves a query and a piece for every read, some H / (Hkv * P) of a block each
     """
     (R, H, D), Hkv = q.shape, k[0].shape[1]
     scale = D**-0.5 if scale is None else scale

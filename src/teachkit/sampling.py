@@ -47,6 +47,8 @@ def probabilities(
         raise ValueError("logits: expected finite numbers (or -inf, but not all), got NaN, +inf or only -inf")
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    if top_k is None and top_p in (None, 1):
+        return (logits / temperature).softmax(-1)  # to sort a whole vocabulary takes several times as long
     order = logits.argsort(dim=-1, descending=True, stable=True)
     probs = (logits.gather(-1, order) / temperature).softmax(-1)
     if top_k is not None:
