@@ -60,7 +60,7 @@ def test_how_it_was_ended_comes_before_what_the_output_says(ended):
 
 def test_shows_what_it_is():
     request = request_of()
-    assert repr(request) == "<Request of 3 tokens, 0 generated, waiting>"
+    assert repr(request) == "<Request of 3 tokens, 0 generated, new>"
     request.output.add(1)
     request.sequence.status = "running"
     assert repr(request) == "<Request of 3 tokens, 1 generated, running>"

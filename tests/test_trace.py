@@ -253,3 +253,38 @@ def test_options_out_of_range(options, message):
 
 def test_defaults_are_those_of_the_documentation():
     assert (trace.MEDIAN_PROMPT, trace.MEDIAN_OUTPUT, trace.SIGMA, trace.CAP) == (64, 48, 0.8, 512)
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "a\u0085b", "a\rb", "a\nb"])
+def test_a_line_is_what_ends_in_a_newline(text, tmp_path):
+    """Python's splitlines() knows ten ends of a line, JSON lines one."""
+    trace = Trace(text, (TraceRequest(0.0, 1, (1,), stop=(text,)),))
+    save(trace, tmp_path / "t.jsonl")
+    assert load(tmp_path / "t.jsonl") == trace
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            '{"arrival_s": 1' + "0" * 400 + ', "max_new_tokens": 1, "prompt": [1]}',
+            "arrival_s: expected a finite",
+        ),
+        ("[" * 100_000, "expected a JSON object"),
+    ],
+)
+def test_what_no_float_and_no_parser_holds(line, words, tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"teachkit_trace": 1, "name": ""}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(TraceError, match=f"line 2: {words}"):
+        load(path)
+
+
+def test_lengths_too_large_for_a_float_are_the_cap():
+    lengths = {request.prompt_tokens for request in make(50, sigma=1000.0, cap=7).requests}
+    assert lengths == {1, 7}
+
+
+def test_a_seed_below_zero():
+    with pytest.raises(TraceError, match="seed: expected a whole number of at least 0; got -1"):
+        make(1, seed=-1)

@@ -64,9 +64,9 @@ class _Player:
             self._arrivals()
             self._cancels()
             step = self.engine.step()
+            self._collect()  # also those that were ended from outside
             if step is not None:
                 self.steps.append(step)
-                self._collect()
                 self._tell(step.blocks_used)
             elif self.coming:
                 # Never for nothing: a remainder too small for the clock would be waited for without end.
@@ -79,7 +79,7 @@ class _Player:
             outcome = self.coming.popleft()
             try:
                 self.live[outcome.index] = self._submit(outcome.asked)
-            except ValueError as error:  # what this engine does not take
+            except (ValueError, RuntimeError) as error:  # what this engine does not take; it may be closed
                 outcome.end(self.now_s, "error", str(error))
 
     def _submit(self, asked: TraceRequest) -> Request:

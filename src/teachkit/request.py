@@ -88,7 +88,7 @@ class Request:
         return f"<Request of {self.sequence.n_prompt} tokens, {len(self.tokens)} generated, {state}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """What one request had computed in one step: ``n`` tokens from position ``start``.
 
@@ -102,7 +102,7 @@ class Work:
     decode: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StepMetrics:
     """What one step did.
 

@@ -89,7 +89,7 @@ class Sequence:
         return self._keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """The next ``n`` pending tokens of a sequence, from position ``start``."""
 

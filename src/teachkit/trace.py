@@ -156,7 +156,7 @@ def load(path: str | Path) -> Trace:
             line, which field, what was expected and what came
     """
     try:
-        lines = Path(path).read_bytes().decode().splitlines()
+        lines = Path(path).read_bytes().decode().split("\n")  # splitlines() would also cut within a name
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: expected text in UTF-8 ({error})") from error
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -180,7 +180,7 @@ def _line(path: str | Path, number: int, line: str, read: Callable[[dict[str, An
 def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"expected a JSON object, got {line:.60} ({error})") from error
     if not isinstance(found, dict):
         raise TraceError(f"expected a JSON object, got {line:.60}")
@@ -213,7 +213,12 @@ def _as_field(name: str, value: Any) -> Any:
     """JSON has lists for tuples, and may write 1 for 1.0."""
     if isinstance(value, list):
         return tuple(value)
-    return float(value) if name in _FLOATS and type(value) is int else value
+    if name not in _FLOATS or type(value) is not int:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise _wrong(name, "a finite number", value) from None
 
 
 def _known(line: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -282,6 +287,7 @@ def make(
                    requests as they were
     """
     _whole("n", n, 1)
+    _whole("seed", seed, 0)
     _whole("cap", cap, 1)
     _whole("shared_prefix_tokens", shared_prefix_tokens, 0)
     _number("sigma", sigma, 0)
@@ -326,7 +332,8 @@ def _arrivals(
 
 def _lognormal(random: Random, median: int | float, sigma: int | float, cap: int) -> int:
     z = NormalDist().inv_cdf(random.random() or 0.5)  # 0 has no quantile; it comes once in 2**53
-    return max(1, min(cap, round(median * math.exp(sigma * z))))
+    beyond = math.log(cap / median) + 1  # of no use, and it may be too large for a float
+    return max(1, min(cap, round(median * math.exp(min(sigma * z, beyond)))))
 
 
 def _prompts(
