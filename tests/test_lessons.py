@@ -96,9 +96,10 @@ def test_stored_output_comes_again(path, tmp_path):
 @pytest.mark.parametrize(
     "case", sampled([(f"{p.stem}: {v}", (p, v)) for p in guards.LESSONS for v in VARIANTS], VARIANT_RUNS)
 )
-def test_output_does_not_depend_on_the_cpu(case):
+def test_output_does_not_depend_on_the_cpu(case, tmp_path):
     path, variant = case
-    run = nbval_run.run(path, env=VARIANTS[variant])
+    # A compiler's cache of its own: what was compiled for other instructions gives wrong numbers here.
+    run = nbval_run.run(path, env=VARIANTS[variant] | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)})
     require_passed(run, path)
     assert variant != "one thread" or run.kernel["threads"] == 1
 
