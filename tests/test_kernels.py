@@ -55,6 +55,32 @@ def test_row_sum_adds_in_fp32_whatever_comes_in():
     assert kernels.row_sum(x, torch.ones(1, 4096, dtype=torch.bfloat16), None, None).item() == 4096
 
 
+class TestInOrder:
+    @pytest.mark.parametrize("shape", [(1, 37), (2, 37), (2, 3, 37), (64, 37), (256, 37), (257, 37), (37,)])
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+    def test_is_the_product(self, shape, dtype):
+        x, weight = inputs(shape, dtype)
+        out = kernels.in_order(x, weight)
+        assert (out.shape, out.dtype) == ((*shape[:-1], 41), dtype)
+        tight = {"rtol": 0.02, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(out.double(), x.double() @ weight.double().T, **tight)
+
+    @pytest.mark.parametrize(
+        ("rows", "dtype", "first"),
+        [
+            (1, torch.float32, False),
+            (2, torch.float32, True),
+            (kernels.FEW_ROWS, torch.float32, True),
+            (kernels.FEW_ROWS + 1, torch.float32, False),
+            (8, torch.bfloat16, False),
+            (8, torch.float64, False),
+        ],
+    )
+    def test_few_rows_in_float32_have_the_weights_first(self, rows, dtype, first):
+        out = kernels.in_order(*inputs((rows, 37), dtype))
+        assert (out.stride() == (1, rows)) == first  # by columns
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", ROWS_OF_X)
 def test_library_widens_int8(shape, dtype):

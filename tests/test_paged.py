@@ -402,6 +402,25 @@ def test_a_row_that_is_cut_short_and_shared_before_it_goes_on():
             close(logits, expected, **LOGITS[FP64])
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_row_has_forgotten_does_not_matter_even_nan(shared):
+    """Values that overflowed behind a row's end: a drafted token may, and is cut off again."""
+    model, texts = tiny_model(dtype=FP64), random_tokens(1, 12).tolist() * 2
+    cache = new_cache(model, batch=2)
+    feed(model, cache, texts, [7, 0])
+    for block in cache.tables[0].blocks:
+        cache.memory.v[:, block, :, 2:] = float("nan")  # tokens 2, 3, 6 and 7
+    cache.truncate(0, 2)
+    if shared:
+        cache.fork(0, 1)
+        cache.truncate(0, 0)  # the block is then the second row's alone
+    row = int(shared)
+    for n in (1, 4, 1):
+        held = int(cache.lengths[row])
+        logits = feed(model, cache, texts, [0, n] if shared else [n, 0])[row]
+        close(logits, model(torch.tensor([texts[row][: held + n]]))[0, held:], **LOGITS[FP64])
+
+
 def test_rows_that_all_copy_one_block_need_one_copy_fewer():
     """The last of its owners keeps it: a pool with room for just that is not full."""
     cache = PagedCache(tiny_config(), 3, 4, batch=3)

@@ -211,6 +211,14 @@ def test_it_shows_how_far_it_is(served):
     assert seen[0].n_blocks == 64
 
 
+def test_it_shows_so_often_and_at_the_end(served):
+    engine, clock = served()
+    seen = []
+    asked = Trace("a", (request(0.0), request(1.0)), ignore_eos=True)
+    replay(engine, asked, sleep=clock.sleep, show=seen.append, show_every_s=1.0)
+    assert [(now.now_s, now.done) for now in seen] == [(0.25, 0), (1.25, 1), (1.5, 2)]
+
+
 def test_a_busy_engine_is_refused(model):
     engine = Engine(model, n_blocks=9, block_size=4)
     engine.submit([1, 2], 3)

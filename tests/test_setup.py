@@ -120,7 +120,7 @@ def test_every_dependency_has_its_reason():
 
 
 def test_package_needs_these_and_no_more():
-    expected = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface-hub"}
+    expected = {"torch", "safetensors", "tokenizers", "numpy", "jaxtyping", "huggingface-hub", "rich"}
     assert names(PROJECT["dependencies"]) == expected
 
 

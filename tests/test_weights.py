@@ -71,7 +71,13 @@ def edit(folder: Path, to: Path, **changes: Tensor | None) -> Path:
 
 
 def assert_loads_like(folder: Path, reference: Path) -> None:
-    torch.testing.assert_close(tk.load(folder)(TOKENS), tk.load(reference)(TOKENS), rtol=0, atol=0)
+    one, other = tk.load(folder), tk.load(reference)
+    assert one.config == other.config
+    weights = one.state_dict()
+    assert weights.keys() == other.state_dict().keys()
+    assert all(torch.equal(weights[name], weight) for name, weight in other.state_dict().items())
+    # Not bit for bit: where in memory a file's weights lie can decide in which order a library adds.
+    torch.testing.assert_close(one(TOKENS), other(TOKENS), rtol=1e-4, atol=1e-5)
 
 
 # What is given to load()

@@ -3,7 +3,7 @@
 A decode step of one sequence multiplies every matrix with a single row, so what it waits for are the
 matrix's bytes. A library's product is written for many rows and can leave half of the bandwidth unused.
 Each kernel here gives the same product; :func:`choose` says which one runs, and never does so silently:
-``model.kernels()`` prints it.
+``model.kernels()`` prints it. Within the library's product :func:`in_order` decides which factor comes first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIBRARY, ROW_SUM = "library product", "compiled row sum"
 # A running sum waits some four cycles for each addition: four neighbouring vectors are added first. Of
 # narrower weights, which are widened on the way, the compiler makes no vectors in this form.
 CHAINS, LANES = 4, 16
-FEW_ROWS = 256
+FEW_ROWS = 256  # of activations: up to so many the weights come first
 INTEGER, INT4, DEQUANTIZE = "integer sums", "PyTorch's int4 product", "dequantized, library product"
 DOT = "teachkit's integer dot product"  # cpp/dot.cpp, through teachkit.native
 
@@ -67,18 +67,18 @@ def mix(
 
 def library(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None) -> Tensor:
     """PyTorch's own product; weights in another dtype than x are widened to it first, all of them."""
-    out = _in_order(x, weight.to(x.dtype))
+    out = in_order(x, weight.to(x.dtype))
     if scale is not None:
         out = (out * scale).to(x.dtype)
     return out if bias is None else out + bias
 
 
-def _in_order(x: Float[Tensor, "*any C"], weight: Float[Tensor, "N C"]) -> Float[Tensor, "*any N"]:
+def in_order(x: Float[Tensor, "*any C"], weight: Float[Tensor, "N C"]) -> Float[Tensor, "*any N"]:
     """x W^T, or for a few rows (W x^T)^T: the same sums; the result then lies in memory by columns.
 
-    Why  the library splits the work along the first factor. With 2 to 64 rows there is little to split in x
-         and much in W: 1.4 to 4 times as fast, in float32 on a CPU (MKL). It prepares the second factor, too,
-         which is then the small one
+    Why  the library splits the work along the first factor. With a few rows there is little to split in x
+         and much in W; it prepares the second factor, too, which is then the small one. In float32 on a CPU
+         alone; measured with MKL only, by ``benchmarks/serve.py --products``
     """
     rows = x.shape[:-1].numel()
     if not 1 < rows <= FEW_ROWS or x.dtype != torch.float32 or x.device.type != "cpu":

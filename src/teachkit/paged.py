@@ -82,11 +82,12 @@ class PagedMemory:
         for copy in copies:
             for stored in pools:
                 stored[:, copy.target, :, : copy.n_tokens] = stored[:, copy.source, :, : copy.n_tokens]
-            # Whoever had the target before: a hidden value weighs 0, but 0 * NaN is NaN.
-            rest = self.v[:, copy.target, :, copy.n_tokens :].shape
-            self.v[:, copy.target, :, copy.n_tokens :] = torch.zeros(
-                rest, dtype=self.v.dtype, device=self.device
-            )
+            self.clear(copy.target, copy.n_tokens)  # whoever had the target before
+
+    def clear(self, block: int, start: int) -> None:
+        """Forget what lies in a block from slot ``start`` on: a hidden value weighs 0, but 0 * NaN is NaN."""
+        rest = self.v[:, block, :, start:].shape
+        self.v[:, block, :, start:] = torch.zeros(rest, dtype=self.v.dtype, device=self.device)
 
     def step(self, runs: Sequence[Run], *, packed: bool = False) -> PagedStep:
         """The plan of one pass over the new tokens of some sequences.
@@ -122,7 +123,11 @@ class PagedStep:
             valid = [[t < run.n for t in range(width)] for run in runs]
         self.positions = torch.tensor(places, device=device)
         self.valid = torch.tensor(valid, device=device)
-        self.whole = all(map(all, valid))
+        # Where in the rows, one after the other, the tokens are; None if there is no padding. Indices, not a
+        # mask: to find out how many are true a device would have to be waited for, in every layer.
+        real = [row * width + t for row, run in enumerate(runs) for t in range(run.n)]
+        padded = not packed and len(real) < width * len(runs)
+        self.kept = torch.tensor(real, device=device) if padded else None
         # Tokens in the order of the runs, without padding: (block, offset) of each.
         slots = [divmod(p, size) for run in runs for p in range(run.start, run.end)]
         blocks = [run.blocks[p // size] for run in runs for p in range(run.start, run.end)]
@@ -162,16 +167,15 @@ class PagedStep:
     def unpad(self, x: Float[Tensor, "B heads T D"]) -> Float[Tensor, "N heads D"]:
         """The tokens one after the other, without padding."""
         tokens = x.transpose(1, 2)
-        return tokens.flatten(0, 1) if self.whole else tokens[self.valid]
+        tokens = tokens.flatten(0, 1)
+        return tokens if self.kept is None else tokens[self.kept]
 
     def pad(self, x: Float[Tensor, "N heads D"]) -> Float[Tensor, "B heads T D"]:
         """Back into rows; zeros where there is padding."""
         B, T = self.valid.shape
-        if self.whole:
-            return x.unflatten(0, (B, T)).transpose(1, 2)
-        out = x.new_zeros(B, T, *x.shape[1:])
-        out[self.valid] = x
-        return out.transpose(1, 2)
+        if self.kept is not None:
+            x = x.new_zeros(B * T, *x.shape[1:]).index_copy(0, self.kept, x)
+        return x.unflatten(0, (B, T)).transpose(1, 2)
 
 
 class _PagedLayer:
@@ -180,7 +184,7 @@ class _PagedLayer:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
         step = self._step
-        if step.fresh is not None:  # a hidden value weighs 0, but 0 * NaN is NaN; hidden keys are masked
+        if step.fresh is not None:  # hidden keys are masked, hidden values are not: see clear
             shape = (len(step.fresh), *self._v.shape[1:])
             self._v[step.fresh] = torch.zeros(shape, dtype=self._v.dtype, device=v.device)
         for stored, new in ((self._k, k), (self._v, v)):
@@ -239,6 +243,7 @@ class PagedCache:
         self.memory = PagedMemory(config, n_blocks, block_size, dtype=dtype, device=device, bits=bits)
         self.pool = BlockPool(n_blocks, block_size)
         self.tables = [BlockTable(self.pool) for _ in range(batch)]
+        self._cut: set[int] = set()  # rows truncated since they were last written: something lies behind them
         self._context = config.context
 
     @property
@@ -268,15 +273,20 @@ class PagedCache:
             )
         self._require_room(counts)
         starts = [table.length for table in self.tables]
-        for table, n in zip(self.tables, counts, strict=True):
+        for row, (table, n) in enumerate(zip(self.tables, counts, strict=True)):
             # One row at a time: what the next row takes may be what this one has just left.
             self.memory.copy(table.reserve(n))
+            if n and row in self._cut:
+                place, offset = divmod(starts[row], self.pool.block_size)
+                self.memory.clear(table.blocks[place], offset)
+                self._cut.remove(row)
         tables = [tuple(table.blocks) for table in self.tables]
         return self.memory.step([Run(*run) for run in zip(tables, starts, counts, strict=True)])
 
     def truncate(self, row: int, length: int) -> None:
         """Forget all but the first ``length`` tokens of a row; blocks that nobody else owns are free."""
         self.tables[row].truncate(length)
+        self._cut.add(row)
 
     def fork(self, source: int, target: int) -> None:
         """Make row ``target`` the text of row ``source``: it owns the same blocks, nothing is copied.
@@ -288,6 +298,8 @@ class PagedCache:
                 f"row {target}: expected an empty row, it holds {self.tables[target].length} tokens"
             )
         self.tables[target] = self.tables[source].fork()
+        if source in self._cut:
+            self._cut.add(target)
 
     def _require_room(self, counts: Sequence[int]) -> None:
         for row, (table, n) in enumerate(zip(self.tables, counts, strict=True)):

@@ -23,18 +23,20 @@ def replay(
     *,
     sleep: Callable[[float], object] = time.sleep,
     show: Callable[[Progress], object] | None = None,
+    show_every_s: float = 0.1,
 ) -> Replay:
     """Play a trace, on the engine's clock, until the last of its requests has ended.
 
     engine  with nothing to do; prompts that the trace gives by length are drawn from its model's vocabulary
     sleep   to wait for the next arrival; whoever gives the engine a clock of their own gives a sleep with it
-    show    called after each step with how far it is
+    show    called after a step with how far it is, at most every ``show_every_s`` seconds of the engine's clock
+            and at the end: to count takes time, and it is time of the replay
     Raises  ValueError: an engine that is busy, or whatever its model raises. A request that it does not take
             fails alone, with the reason in its outcome
     """
     if not engine.idle:
         raise ValueError("engine: expected one with nothing to do, got one with requests")
-    return _Player(engine, trace, sleep, show).run()
+    return _Player(engine, trace, sleep, show, show_every_s).run()
 
 
 class _Player:
@@ -46,8 +48,10 @@ class _Player:
         trace: Trace,
         sleep: Callable[[float], object],
         show: Callable[[Progress], object] | None,
+        show_every_s: float,
     ) -> None:
         self.engine, self.trace, self.sleep, self.show = engine, trace, sleep, show
+        self.show_every_s, self.next_show_s = show_every_s, 0.0
         filled = trace.filled(engine.model.config.vocab_size)
         self.outcomes = [Outcome(index, asked) for index, asked in enumerate(filled.requests)]
         self.coming = deque(sorted(self.outcomes, key=lambda one: one.asked.arrival_s))
@@ -121,6 +125,8 @@ class _Player:
             del self.live[index]
 
     def _tell(self, blocks_used: int) -> None:
-        if self.show is not None:
-            blocks = (blocks_used, self.engine.pool.n_blocks)
-            self.show(progress(self.outcomes, self.now_s, blocks=blocks))
+        now_s, over = self.now_s, not self.coming and not self.live
+        if self.show is None or (now_s < self.next_show_s and not over):
+            return
+        self.show(progress(self.outcomes, now_s, blocks=(blocks_used, self.engine.pool.n_blocks)))
+        self.next_show_s = now_s + self.show_every_s

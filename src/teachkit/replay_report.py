@@ -81,7 +81,8 @@ def _steps_lines(played: Replay, settings: Settings) -> Iterator[str]:
         yield (
             f"- {facts['steps']:,} steps, of {facts['mean_batch']:.1f} requests on average; at most "
             f"{facts['most_blocks']:,}{pool} blocks; {facts['waste']:.1%} of their slots empty; "
-            f"{facts['reused_tokens']:,} prompt tokens found in them; {facts['preemptions']:,} preemptions"
+            f"{facts['reused_tokens']:,} tokens found in them instead of computed; "
+            f"{facts['preemptions']:,} preemptions"
         )
 
 

@@ -110,7 +110,8 @@ class StepMetrics:
     work             of each request that had a token in it, the oldest first
     waiting          requests without blocks after it
     preempted        requests that lost their blocks to an older one
-    reused           tokens found in known blocks by those admitted, and not computed
+    reused           tokens found in known blocks by those admitted, and not computed; of one that comes back
+                     after a preemption these may be tokens of its output
     blocks_used      blocks with an owner while it ran
     slots_used       tokens for which these blocks have room
     slots_filled     tokens that lie in them
