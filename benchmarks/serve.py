@@ -7,18 +7,25 @@ The trace: 128 requests, prompts and outputs of lognormal length (medians 64 and
 each), all there at the start. One contestant at a time serves all of them:
 
     ours                  teachkit.engine: continuous batching over a paged cache
+    ours-32               the same, at most 32 requests at a time
+    ours-scattered        the same in a pool of four times the size, whose blocks are given in random order:
+                          as after long service, when most of a pool holds beginnings that may come again
     alone, alone-fast     teachkit.generate, one request after the other; with tk.fast
-    static                teachkit, batches in order of arrival, each until its longest output is done
-    transformers-static   model.generate over the same batches, padded on the left
+    static                teachkit, batches of 32 in order of arrival, each until its longest output is done
+    static-64, static-128 larger batches
+    transformers-static   model.generate over the same batches of 32, padded on the left
     transformers-cb       transformers' own continuous batching
+
+The order of the contestants turns by one from seed to seed.
 
 Throughput is output tokens a second. Beside it stand the percentiles of the time to the first token (TTFT)
 and the time per output token (TPOT), since one can be bought with the other. With --latency the requests
 arrive at random (Poisson) at 70 % of the rate that ours has just reached. --prefix times one request alone of
-which 0, 50 and 90 % of the prompt are stored already. --attention times the ways to attend to a paged past.
+which 0, 50 and 90 % of the prompt are stored already. --attention times the ways to attend to a paged past,
+--products the two orders of the factors in a product of few rows.
 
 Every contestant gives every request as many tokens as the trace says: nothing ends early. Greedy outputs are
-compared with those of "ours": equal, or different from a token on where two logits nearly tie.
+compared with those of "ours": the share that is equal, token for token.
 """
 
 from __future__ import annotations
@@ -38,7 +45,7 @@ from decode import transformers_model
 from predict import random_model
 
 import teachkit as tk
-from teachkit import measure
+from teachkit import kernels, measure
 from teachkit.block_attention import BlockReads, block_attention
 from teachkit.cache import ContiguousCache
 from teachkit.request import StepMetrics
@@ -46,7 +53,7 @@ from teachkit.shapes import shape as published
 from teachkit.trace import make
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BLOCK_SIZE, BATCH_TOKENS, STATIC_BATCH = 16, 256, 32
+BLOCK_SIZE, BATCH_TOKENS, BATCH = 16, 256, 32
 LONGEST = 512
 
 
@@ -86,8 +93,17 @@ def trace(seed: int, n: int, vocab_size: int, rate_per_s: float | None = None) -
     return [Job(list(r.prompt), r.max_new_tokens, r.arrival_s) for r in made.requests]
 
 
-def ours(model: tk.Decoder, jobs: Sequence[Job]) -> Served:
-    engine = tk.Engine(model, n_blocks=n_blocks(jobs), block_size=BLOCK_SIZE, max_batch_tokens=BATCH_TOKENS)
+def ours(
+    model: tk.Decoder, jobs: Sequence[Job], max_batch: int | None = None, scattered: bool = False
+) -> Served:
+    engine = tk.Engine(
+        model, n_blocks=n_blocks(jobs) * (4 if scattered else 1), block_size=BLOCK_SIZE,
+        max_batch_tokens=BATCH_TOKENS, max_batch=max_batch,
+    )  # fmt: skip
+    if scattered:
+        blocks = [engine.pool.allocate() for _ in range(engine.pool.n_blocks)]
+        for at in torch.randperm(len(blocks), generator=torch.Generator().manual_seed(0)).tolist():
+            engine.pool.release(blocks[at])
     started = engine.clock()
     left, requests, steps = list(jobs), [], []
     while left or not engine.idle:
@@ -122,11 +138,11 @@ def alone(model: tk.Decoder, jobs: Sequence[Job]) -> Served:
 
 
 @torch.inference_mode()
-def static(model: tk.Decoder, jobs: Sequence[Job]) -> Served:
+def static(model: tk.Decoder, jobs: Sequence[Job], rows: int = BATCH) -> Served:
     """Rows padded to the longest prompt, decoded until the longest output is done."""
     tokens, times_s, started = [], [], time.perf_counter()
-    for at in range(0, len(jobs), STATIC_BATCH):
-        batch = jobs[at : at + STATIC_BATCH]
+    for at in range(0, len(jobs), rows):
+        batch = jobs[at : at + rows]
         longest = max(len(job.prompt) for job in batch)
         steps = max(job.n_new for job in batch)
         cache = ContiguousCache(model.config, len(batch), longest + steps, dtype=model.dtype)
@@ -148,8 +164,8 @@ def static(model: tk.Decoder, jobs: Sequence[Job]) -> Served:
 @torch.inference_mode()
 def transformers_static(model: Any, jobs: Sequence[Job]) -> Served:
     tokens, times_s, started = [], [], time.perf_counter()
-    for at in range(0, len(jobs), STATIC_BATCH):
-        batch = jobs[at : at + STATIC_BATCH]
+    for at in range(0, len(jobs), BATCH):
+        batch = jobs[at : at + BATCH]
         longest, steps = max(len(job.prompt) for job in batch), max(job.n_new for job in batch)
         ids = torch.tensor([[0] * (longest - len(job.prompt)) + job.prompt for job in batch])
         mask = torch.tensor([[0] * (longest - len(j.prompt)) + [1] * len(j.prompt) for j in batch])
@@ -233,14 +249,18 @@ def prefix(model: tk.Decoder, length: int = 512, repeats: int = 7) -> dict[int, 
     return {percent: statistics.median(found) for percent, found in times.items()}
 
 
-def attention(model: tk.Decoder, jobs: Sequence[Job], rows: int = 48) -> dict[str, measure.Timing]:
+def attention(model: tk.Decoder, jobs: Sequence[Job], size: int, rows: int = 48) -> dict[str, measure.Timing]:
     """One layer's attention in a step of decoding: the past gathered and padded to the longest, gathered row
-    by row, and block by block where it lies. Blocks are in random order, as after some time of serving."""
+    by row, and block by block: where it lies if most of the pool is read, a copy otherwise.
+
+    size  of the pool, in blocks for each block that is read: 1 when all are, more in one that has served long.
+          The order of the blocks is random
+    """
     config, generator = model.config, torch.Generator().manual_seed(0)
     lengths = [len(job.prompt) + job.n_new // 2 for job in jobs[:rows]]
     counts = [-(-length // BLOCK_SIZE) for length in lengths]
-    order = torch.randperm(sum(counts), generator=generator)
-    tables = [part.tolist() for part in order.split(counts)]
+    order = torch.randperm(size * sum(counts), generator=generator)
+    tables = [part.tolist() for part in order[: sum(counts)].split(counts)]
     shape = (len(order), config.n_kv_heads, BLOCK_SIZE, config.head_dim)
     k, v = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     q = torch.randn(len(lengths), config.n_heads, config.head_dim, generator=generator)
@@ -262,14 +282,30 @@ def attention(model: tk.Decoder, jobs: Sequence[Job], rows: int = 48) -> dict[st
             outs.append(attend(q[row, None, :, None], keys, values)[0, :, 0])
         return torch.stack(outs)
 
-    def in_place() -> torch.Tensor:
+    def by_block() -> torch.Tensor:
         parts = (reads.parts(pool, pool.dtype) for pool in (k, v))
         return block_attention(q, *parts, reads)
 
-    ways = {"gathered, padded": gather_all, "gathered row by row": gather_rows, "blocks in place": in_place}
+    ways = {"gathered, padded": gather_all, "gathered row by row": gather_rows, "block by block": by_block}
     for way in ways.values():
         torch.testing.assert_close(way(), gather_all())
     return measure.time_calls(ways, repeats=20)
+
+
+@torch.inference_mode()
+def products(model: tk.Decoder) -> dict[int, float]:
+    """By rows: time of all products of a step with the activations first over that with the weights first."""
+    weights = [p for p in model.parameters() if p.dim() == 2]
+    found = {}
+    for rows in (2, 8, 32, 64, 128, 256):
+        inputs = {w.shape[1]: torch.randn(rows, w.shape[1], dtype=w.dtype) for w in weights}
+        ways = {
+            name: lambda multiply=multiply: [multiply(inputs[w.shape[1]], w) for w in weights]
+            for name, multiply in (("first", torch.nn.functional.linear), ("last", kernels.in_order))
+        }
+        timing = measure.time_calls(ways, repeats=7)
+        found[rows] = timing["first"].median_s / timing["last"].median_s
+    return found
 
 
 def contestants(model: tk.Decoder, wanted: Sequence[str]) -> dict[str, Callable[[Sequence[Job]], Served]]:
@@ -282,7 +318,11 @@ def contestants(model: tk.Decoder, wanted: Sequence[str]) -> dict[str, Callable[
         }
     runs |= {
         "ours": lambda jobs: ours(model, jobs),
+        "ours-32": lambda jobs: ours(model, jobs, max_batch=BATCH),
+        "ours-scattered": lambda jobs: ours(model, jobs, scattered=True),
         "static": lambda jobs: static(model, jobs),
+        "static-64": lambda jobs: static(model, jobs, 64),
+        "static-128": lambda jobs: static(model, jobs, 128),
         "alone": lambda jobs: alone(model, jobs),
     }
     if "alone-fast" in wanted:
@@ -311,7 +351,27 @@ def as_transformers(model: tk.Decoder) -> Any:
     return theirs
 
 
-NAMES = ("ours", "static", "transformers-static", "transformers-cb", "alone-fast", "alone")
+NAMES = (
+    "ours", "ours-32", "ours-scattered", "static", "static-64", "static-128",
+    "transformers-static", "transformers-cb", "alone-fast", "alone",
+)  # fmt: skip
+USUAL = [name for name in NAMES if name not in ("static-64", "static-128")]
+
+
+def turn(
+    runs: dict[str, Callable[[Sequence[Job]], Served]], jobs: Sequence[Job], by: int
+) -> dict[str, Served]:
+    """All contestants on one trace, the first of them ``by`` places on; in the usual order again."""
+    names = list(runs)
+    names = names[by % len(names) :] + names[: by % len(names)]
+    served = {}
+    for name in names:
+        gc.collect()
+        served[name] = runs[name](jobs)
+        if [len(t) for t in served[name].tokens] != [job.n_new for job in jobs]:
+            raise SystemExit(f"{name}: not as many tokens as the trace says")
+        print(f"  {name}: {served[name].tokens_per_s:.1f} tokens/s", flush=True)
+    return {name: served[name] for name in runs}
 
 
 def report(name: str, seed: int, served: Served, first: Served) -> None:
@@ -333,10 +393,11 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=USUAL)
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--prefix", action="store_true")
     parser.add_argument("--attention", action="store_true")
+    parser.add_argument("--products", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/serve.jsonl"))
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -359,13 +420,9 @@ def main() -> None:
     capacity = []
     for seed in args.seeds:
         jobs = trace(seed, args.requests, config.vocab_size)
-        first: Served | None = None
-        for name, run in runs.items():
-            gc.collect()
-            served = run(jobs)
-            if [len(t) for t in served.tokens] != [job.n_new for job in jobs]:
-                raise SystemExit(f"{name}: not as many tokens as the trace says")
-            first = first or served
+        found_by = turn(runs, jobs, seed)
+        first = found_by["ours"]
+        for name, served in found_by.items():
             report(name, seed, served, first)
             if name == "ours":
                 capacity.append(len(jobs) / served.total_s)
@@ -387,11 +444,17 @@ def main() -> None:
             print(f"prompt of 512 tokens, {percent} % stored: TTFT {seconds:.3f} s, {seconds / found[0]:.2f}")
             record("serve.prefix_ttft", seconds, "s", stored_percent=percent, of_none=seconds / found[0])
     if args.attention:
-        ways = attention(model, trace(0, args.requests, config.vocab_size))
-        for name, timing in ways.items():
-            times = timing.median_s / ways["blocks in place"].median_s
-            print(f"{name:22}{timing.median_s * 1e3:8.2f} ms, {times:.1f} times blocks in place")
-            record("serve.attention", timing.median_s, "s", way=name, of_in_place=times)
+        for size in (1, 2, 4):
+            ways = attention(model, trace(0, args.requests, config.vocab_size), size)
+            print(f"one layer, 48 rows, a pool of {size} times the blocks that are read")
+            for name, timing in ways.items():
+                times = timing.median_s / ways["block by block"].median_s
+                print(f"  {name:20}{timing.median_s * 1e3:8.2f} ms, {times:.1f} times block by block")
+                record("serve.attention", timing.median_s, "s", way=name, pool=size, of_by_block=times)
+    if args.products:
+        for rows, times in products(model).items():
+            print(f"{rows:3} rows: the weights first are {times:.2f} times as fast")
+            record("serve.products", times, "times", rows=rows)
 
 
 if __name__ == "__main__":
