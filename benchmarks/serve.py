@@ -253,7 +253,7 @@ def attention(model: tk.Decoder, jobs: Sequence[Job], size: int, rows: int = 48)
     """One layer's attention in a step of decoding: the past gathered and padded to the longest, gathered row
     by row, and block by block: where it lies if most of the pool is read, a copy otherwise.
 
-    size  of the pool, in blocks for each block that is read: 1 when all are, more in one that has served long.
+    size  of the pool, in blocks for each one that is read: 1 when all are, more in one that has served long.
           The order of the blocks is random
     """
     config, generator = model.config, torch.Generator().manual_seed(0)
@@ -299,17 +299,22 @@ def products(model: tk.Decoder) -> dict[int, float]:
     found = {}
     for rows in (2, 8, 32, 64, 128, 256):
         inputs = {w.shape[1]: torch.randn(rows, w.shape[1], dtype=w.dtype) for w in weights}
+        pairs = [(inputs[w.shape[1]], w) for w in weights]
+        usual, ours = torch.nn.functional.linear, kernels.in_order
         ways = {
-            name: lambda multiply=multiply: [multiply(inputs[w.shape[1]], w) for w in weights]
-            for name, multiply in (("first", torch.nn.functional.linear), ("last", kernels.in_order))
+            "usual": lambda pairs=pairs: [usual(*pair) for pair in pairs],
+            "ours": lambda pairs=pairs: [ours(*pair) for pair in pairs],
         }
         timing = measure.time_calls(ways, repeats=7)
-        found[rows] = timing["first"].median_s / timing["last"].median_s
+        found[rows] = timing["usual"].median_s / timing["ours"].median_s
     return found
 
 
-def contestants(model: tk.Decoder, wanted: Sequence[str]) -> dict[str, Callable[[Sequence[Job]], Served]]:
-    runs: dict[str, Callable[[Sequence[Job]], Served]] = {}
+Contestant = Callable[[Sequence[Job]], Served]
+
+
+def contestants(model: tk.Decoder, wanted: Sequence[str]) -> dict[str, Contestant]:
+    runs: dict[str, Contestant] = {}
     if any(name.startswith("transformers") for name in wanted):
         theirs = as_transformers(model)
         runs |= {
@@ -358,9 +363,7 @@ NAMES = (
 USUAL = [name for name in NAMES if name not in ("static-64", "static-128")]
 
 
-def turn(
-    runs: dict[str, Callable[[Sequence[Job]], Served]], jobs: Sequence[Job], by: int
-) -> dict[str, Served]:
+def turn(runs: dict[str, Contestant], jobs: Sequence[Job], by: int) -> dict[str, Served]:
     """All contestants on one trace, the first of them ``by`` places on; in the usual order again."""
     names = list(runs)
     names = names[by % len(names) :] + names[: by % len(names)]
