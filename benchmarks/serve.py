@@ -296,11 +296,11 @@ def attention(model: tk.Decoder, jobs: Sequence[Job], size: int, rows: int = 48)
 def products(model: tk.Decoder) -> dict[int, float]:
     """By rows: time of all products of a step with the activations first over that with the weights first."""
     weights = [p for p in model.parameters() if p.dim() == 2]
+    usual, ours = torch.nn.functional.linear, kernels.in_order
     found = {}
     for rows in (2, 8, 32, 64, 128, 256):
         inputs = {w.shape[1]: torch.randn(rows, w.shape[1], dtype=w.dtype) for w in weights}
         pairs = [(inputs[w.shape[1]], w) for w in weights]
-        usual, ours = torch.nn.functional.linear, kernels.in_order
         ways = {
             "usual": lambda pairs=pairs: [usual(*pair) for pair in pairs],
             "ours": lambda pairs=pairs: [ours(*pair) for pair in pairs],
