@@ -29,8 +29,8 @@ def replay(
 
     engine  with nothing to do; prompts that the trace gives by length are drawn from its model's vocabulary
     sleep   to wait for the next arrival; whoever gives the engine a clock of their own gives a sleep with it
-    show    called after a step with how far it is, at most every ``show_every_s`` seconds of the engine's clock
-            and at the end: to count takes time, and it is time of the replay
+    show    called with how far it is, after a step, at most every ``show_every_s`` seconds of the engine's
+            clock, and at the end: to count takes time, and it is time of the replay
     Raises  ValueError: an engine that is busy, or whatever its model raises. A request that it does not take
             fails alone, with the reason in its outcome
     """
