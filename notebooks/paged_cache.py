@@ -28,7 +28,7 @@
 # Suppose that a server has room for the keys and values of 4,096 tokens, and that its requests have 140 tokens stored at a mean moment of their lives. $4096 / 140 = 29$: so many could be served at a time.
 # A cache as we know it, with a row for each request, holds **four**. Where is the rest of the memory?
 #
-# Write down your guess. Then a second one: if the server knew beforehand how long every answer will be, how many would it hold?
+# Write down your guess. Then a second one: if the server knew how long every text will become, and reserved just that, how many would it hold?
 #
 # **Afterwards you can**
 #
@@ -39,7 +39,7 @@
 # - say what of a published gain in throughput is memory, and what is batching.
 #
 # **You need** the lessons on attention, generation and the KV cache. No GPU, and no network once `teachkit` is installed. Allow an hour, and half as much for the exercises. Letters as before; new are
-# $N$ blocks in a pool and $P$ tokens in a block. A *slot* is the room for one token's keys and values.
+# $N$ blocks in a pool and $P$ tokens in a block. A *slot* is the room for one token's keys and values. *Paged* is what operating systems call memory that is handed out in pieces of one size, its pages.
 
 # %% tags=["setup", "hide-input"]
 # Set-up. If teachkit is missing, as in a fresh Colab runtime, install it from the address that the published copy
@@ -61,13 +61,14 @@ if importlib.util.find_spec("teachkit") is None:
 
 # %% tags=["nbval-ignore-output", "hide-input", "remove-output"]
 import functools
+import itertools
 import json
 import math
 import random
 import statistics
 import time
 from array import array
-from collections import deque
+from collections import Counter, deque
 from hashlib import sha256
 from importlib import resources
 
@@ -81,6 +82,11 @@ from teachkit.block_attention import BlockReads, block_attention
 from teachkit.block_table import BlockTable
 from teachkit.engine import Engine
 from teachkit.paged import PagedCache
+
+try:
+    import resource  # counts pages of memory; not on Windows
+except ImportError:
+    resource = None
 
 torch.set_grad_enabled(False)  # nothing is trained here
 started = time.perf_counter()
@@ -115,9 +121,9 @@ for name, found in (("prompts", prompts), ("answers", answers)):
 # - reserve its final length, if an oracle told it;
 # - reserve nothing. Hand out *blocks* of $P$ slots as they are needed; any free block will do.
 #
-# A request holds its slots in every step, so we count slots times steps.
+# In each step a request stores one token more, and in each step it holds its slots, full or empty. So we count a slot once for every step in which somebody holds it, and sum over all requests.
 #
-# **Predict.** Which share of these holds a token, for each of the four? For the last, take $P = 16$.
+# **Predict.** Which share of what is so counted is *empty*, for the whole row and for each of the three alternatives? For the blocks, take $P = 16$; the table has other sizes too.
 
 # %%
 CONTEXT = 1024
@@ -142,7 +148,7 @@ wasted = {
 }
 mean_stored = tokens_held / len(moments)
 print(f"tokens stored at a mean moment: {mean_stored:.0f}")
-print("slots given               empty")
+print("what is reserved          empty")
 for name, share in wasted.items():
     print(f"{name:18} {share:12.1%}")
 
@@ -167,7 +173,7 @@ for P in (8, 16, 32, 64, 128):
 # ### How many at a time
 #
 # Now all 128 requests arrive at once, 4,096 slots are there, and the first to come is the first to be served. A request is let in if its slots are free; in each step everyone stores a token more. Blocks can run out on the way: then the one that came last gives its
-# own back and waits. The server knows the tokens of that request, so it can compute its keys and values anew.
+# own back and waits. The server knows its tokens, so it can compute their keys and values anew. We count that as free here; the next chapter counts what it takes.
 #
 # **Predict.** How many are served at a time, while others wait, with each rule? If no slot were ever empty it would be about 29.
 
@@ -190,23 +196,18 @@ def serve(rule, room):
     return steps
 
 
-print("                              empty slots:")
-print("slots given     at a time   mean of steps   of all slots   steps until all are done")
+print("what is reserved   at a time   empty, mean of steps   steps until all are done")
 at_a_time = {}
 for name, rule in ({"(none ever empty)": in_blocks(1)} | RULES).items():
     steps = serve(rule, 4096)
     at_a_time[name] = statistics.mean(n for n, _, _, waiting in steps if waiting)
-    per_step = statistics.mean(1 - stored / held for _, stored, held, _ in steps)
-    overall = 1 - sum(stored for _, stored, _, _ in steps) / sum(
-        held for _, _, held, _ in steps
-    )
-    print(f"{name:18} {at_a_time[name]:6.1f} {per_step:13.1%} {overall:14.1%} {len(steps):12,}")
+    empty = statistics.mean(1 - stored / held for _, stored, held, _ in steps)
+    print(f"{name:18} {at_a_time[name]:9.1f} {empty:22.1%} {len(steps):26,}")
 
 # %% [markdown]
 # **Explain.** Blocks of 16 serve 28.6 requests at a time where whole rows serve four: seven times as many, and hardly fewer than with no slot ever empty. (That is 30.2 and not 29, since the last steps, with long texts and nobody waiting, are not counted.) With the oracle it is 21; blocks of 128 waste as much.
 #
-# Which column is *the* waste? The mean of the steps counts each step alike, and in the last ones, when a few long texts are left, blocks waste little: half a block beside hundreds of tokens. Counted by slots, a full
-# machine weighs more than one that is nearly done. That is the number for a busy server.
+# Counted by slots, the empty share is that of the first table, as it must be: in whatever order they come, all requests live through the same moments. The mean over the *steps* is lower. It counts a full machine no more than one that is nearly done, where a few long texts are left and half a block is little beside hundreds of tokens. For a busy server the number is the one by slots.
 
 # %% [markdown]
 # ## 2. An allocator and a block table
@@ -222,6 +223,12 @@ class Pool:
         self.block_size = block_size
         self.free = list(range(n_blocks))[::-1]  # a stack: given and taken back at its end
 
+    def take(self):
+        return self.free.pop()
+
+    def give_back(self, block):
+        self.free.append(block)
+
 
 class Table:
     """The blocks of one sequence, in order"""
@@ -231,18 +238,17 @@ class Table:
 
     def reserve(self, n_new):
         """Room for n_new more tokens"""
-        have = len(self.blocks)
-        missing = -(-(self.length + n_new) // self.pool.block_size) - have
+        missing = -(-(self.length + n_new) // self.pool.block_size) - len(self.blocks)
         if missing > len(self.pool.free):
             raise ValueError("not enough free blocks")  # nothing has changed
-        self.blocks += [self.pool.free.pop() for _ in range(missing)]
+        self.blocks += [self.pool.take() for _ in range(missing)]
         self.length += n_new
 
     def truncate(self, length):
         """Forget all but the first tokens"""
         keep = -(-length // self.pool.block_size)
         while len(self.blocks) > keep:
-            self.pool.free.append(self.blocks.pop())
+            self.pool.give_back(self.blocks.pop())
         self.length = length
 
 
@@ -263,43 +269,12 @@ print("C:", C.blocks, "for", C.length, "tokens")
 print("A's token 9 lies in block", A.blocks[9 // 4], "slot", 9 % 4)
 
 # %% [markdown]
-# A's blocks are not neighbours, C got the one that B had, and nothing was moved. A block is given in the time of a `pop`, however large the pool. `teachkit.blocks.BlockPool` and `teachkit.block_table.BlockTable` do the same and more (section 5). A hundred thousand random calls, refusals included, find no
-# difference.
-
-
-# %%
-def grants(table, n):
-    """Whether a table could reserve n more tokens"""
-    try:
-        table.reserve(n)
-    except ValueError:
-        return False
-    return True
-
-
-ours, theirs = Pool(50, 4), blocks.BlockPool(50, 4)
-pairs = [(Table(ours), BlockTable(theirs)) for _ in range(12)]
-draw, outcomes = random.Random(1), {"granted": 0, "refused": 0}
-for _ in range(100_000):
-    mine, package = draw.choice(pairs)
-    if draw.random() < 0.7:
-        n = draw.randrange(20)
-        granted = grants(mine, n)
-        assert grants(package, n) == granted
-        outcomes["granted" if granted else "refused"] += 1
-    else:
-        length = draw.randint(0, mine.length)
-        mine.truncate(length)
-        package.truncate(length)
-    assert (mine.blocks, mine.length) == (package.blocks, package.length)
-    assert len(ours.free) == theirs.n_free
-theirs.check()  # every block is free, or somebody's
-print("the same blocks after every call;", outcomes)
+# A's blocks are not neighbours, C got the one that B had, and nothing was moved. A block is given in the time of a `pop`, however large the pool. `teachkit.blocks.BlockPool` and `teachkit.block_table.BlockTable` do the same, and more; section 5 compares them with ours.
 
 # %% [markdown]
 # ## 3. Write and read through the table
 #
-# The keys of one layer are a pool of shape $(N, H_{kv}, P, D)$, and so are its values. As in the lesson on the KV cache, the model asks for a plan, and each layer for a view whose `attend` stores what is new and reads what is there. Only these two know of blocks.
+# The keys of one layer are a pool of shape $(N, H_{kv}, P, D)$, and so are its values. As in the lesson on the KV cache, the model asks for a plan, and each layer for a view whose `attend` stores what is new and reads what is there. Only these two know of blocks. The plan also says at which positions the new tokens stand, which their rotation needs, and which of them are no padding: all, in a single sequence.
 
 
 # %%
@@ -386,7 +361,7 @@ for i, name in enumerate(("first text", "second text")):
 #
 # `gather` copies the whole past of a sequence, in every layer and for every token, to read it once. Is the copy needed?
 #
-# **Predict.** A query reads 60 tokens in blocks of 16. We hand it the blocks in another order than the table's: the full ones exchanged; then also the last one, which holds 12 tokens, in the place of the first. Which of the two changes the answer?
+# **Predict.** A query reads 60 tokens in blocks of 16. We put the blocks one behind the other and take the first 60 slots, but in another order than the table's: first with the full blocks exchanged; then with the last one, which holds 12 tokens, in the place of the first. Which of the two changes the answer?
 
 
 # %%
@@ -412,7 +387,7 @@ for order in ([2, 0, 1, 3], [3, 1, 2, 0]):
     print(order, "the same answer:", torch.allclose(in_order(order), reference, atol=1e-5))
 
 # %% [markdown]
-# **Explain.** A key carries its position in its rotation, and attention is a weighted mean: a sum does not know an order. Only the last block must be known as such, for it is not full. So a query may visit the blocks in any order, one at a time, if the answers of single blocks can be put together.
+# **Explain.** A key carries its position in its rotation, and attention is a weighted mean: a sum does not know an order. The second order fails for another reason: among the first 60 slots there are now four empty ones, and four tokens are left out. Mask the last block by its own length, wherever it stands, and any order will do. So a query may visit the blocks in any order, one at a time, if the answers of single blocks can be put together.
 #
 # They can. Of each block keep a *piece*: the largest score $m$, the sum $l$ of $e^{s - m}$, and the values summed with these weights, $o$. Two pieces become one if both are brought to the larger of the two maxima:
 #
@@ -450,116 +425,132 @@ print("block by block as all at once:", end=" ")
 print(torch.allclose(block_by_block(q, k, v, range(4), n), reference, atol=1e-5))
 
 # %% [markdown]
-# A loop over hundreds of blocks would start thousands of small operations. `teachkit.block_attention` turns it round. In a step of decode each sequence has one query, and a block belongs to one sequence: so every block of the pool is given *its own* sequence's query, and one batched product of
-# $(N, H_{kv}, G, D)$ with $(N, H_{kv}, D, P)$ does them all, where they lie. Then the pieces are summed by sequence. What the product finds in blocks of nobody is left out at the end; of a block with several readers, all but one read a copy.
+# A loop over hundreds of blocks would start thousands of small operations. `teachkit.block_attention` turns it round. In a step of decode each sequence has one query, and a block belongs to one sequence. So every block of the pool is given its own sequence's query, and one batched product of
+# $(N, H_{kv}, G, D)$ with $(N, H_{kv}, D, P)$ does them all where they lie; $G = H / H_{kv}$ query heads share a key. Then the pieces are summed by sequence.
 #
-# **Predict.** 48 requests of our trace, each at a random moment; one layer of SmolLM2-135M's shape ([config.json](https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json)), 9 query heads over 3 key/value heads of 64 numbers; $P = 16$, fp32. A server may bring the pasts together as
-# one padded batch, or row by row, or leave the blocks in place. How many times the bytes of all that is stored does each copy?
+# The product takes blocks as they lie in the pool, those too that nobody reads; their pieces are dropped. That pays while they are few. If more of them would be computed than are read, the package copies those that are read, as they are, and goes on with the copies.
+#
+# **Predict.** 48 requests of our trace, each at a random moment; one layer of SmolLM2-135M's shape ([config.json](https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json)), 9 query heads over 3 key/value heads of 64 numbers; $P = 16$, fp32. A server may gather the pasts as
+# one padded batch, or row by row, or leave the blocks in place. How many times the bytes of all that is stored does each copy? Remember that a block lies as $(H_{kv}, P, D)$, and attention wants $(H_{kv}, S, D)$: all blocks of the first head, then all of the second.
 
-# %%
+# %% tags=["hide-input"]
 small = shapes.shape("smollm2-135m").config
 draw = random.Random(2)
 stored = [first + draw.randrange(final - first + 1) for first, final in trace[:48]]
 
 
-def laid_out(P):
-    """Block tables of sequences that have grown in turns; a query of each; the pools of a layer"""
-    pool = blocks.BlockPool(sum(blocks.blocks_for(n, P) for n in stored), P)
-    tables = [BlockTable(pool) for _ in stored]
-    for t in range(max(stored)):
-        for table, n in zip(tables, stored):
-            if t < n:
-                table.reserve(1)
-    generator = torch.Generator().manual_seed(0)
-    size = (pool.n_blocks, small.n_kv_heads, P, small.head_dim)
-    q = torch.randn(len(stored), small.n_heads, small.head_dim, generator=generator)
-    k, v = torch.randn(size, generator=generator), torch.randn(size, generator=generator)
-    return [table.blocks for table in tables], q, k, v
+class Counted(TorchDispatchMode):
+    """Counts operations, and the bytes that picking and putting in order write"""
 
-
-def in_place(tables, q, k, v):
-    reads = BlockReads(tables, stored, k.shape[2])
-    return lambda: block_attention(q, reads.parts(k, q.dtype), reads.parts(v, q.dtype), reads)
-
-
-def row_by_row(tables, q, k, v):
-    tables = [torch.tensor(table) for table in tables]
-
-    def past(x, i):
-        return x[tables[i]].transpose(0, 1).flatten(1, 2)[:, : stored[i]]
-
-    return lambda: torch.stack(
-        [attend(q[i], past(k, i), past(v, i)) for i in range(len(stored))]
-    )
-
-
-def padded(tables, q, k, v, *, reuse):
-    """reuse: copy into memory that is already there"""
-    width, P = max(map(len, tables)), k.shape[2]
-    at = torch.tensor([table + [0] * (width - len(table)) for table in tables])
-    seen = (torch.arange(width * P) < torch.tensor(stored)[:, None])[:, None, None]
-    room = [(x[at], x[at].transpose(1, 2).contiguous()) for x in (k, v)] if reuse else None
-
-    def past(x, i):
-        if not reuse:
-            return x[at].transpose(1, 2).flatten(2, 3)
-        picked, out = room[i]
-        torch.index_select(x, 0, at.flatten(), out=picked.flatten(0, 1))
-        return out.copy_(picked.transpose(1, 2)).flatten(2, 3)
-
-    def call():
-        k_past, v_past = past(k, 0), past(v, 1)
-        asked = q[:, :, None]
-        return tk.attention.scaled_dot_product_attention(asked, k_past, v_past, mask=seen)[
-            :, :, 0
-        ]
-
-    return call
-
-
-class CopiedBytes(TorchDispatchMode):
-    """Sums the bytes that picking and putting in order write."""
-
-    total = 0
+    operations = copied = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         aten = torch.ops.aten
-        copying = (
+        self.operations += 1
+        if function in (
             aten.index.Tensor,
             aten.index_select.out,
             aten.clone.default,
             aten.copy_.default,
-        )
-        self.total += out.nbytes if function in copying else 0
+        ):
+            self.copied += out.nbytes
         return out
 
 
-def copied(call):
-    with CopiedBytes() as counter:
+def counted(call):
+    with Counted() as counter:
         call()
-    return counter.total
+    return counter
 
 
-tables, q, k, v = laid_out(16)
-ways = {
-    "padded": padded(tables, q, k, v, reuse=False),
-    "padded, reused memory": padded(tables, q, k, v, reuse=True),
-    "row by row": row_by_row(tables, q, k, v),
-    "in place": in_place(tables, q, k, v),
+# %%
+def laid_out(P, lengths, spread=1):
+    """Block tables, in a pool with so many times the blocks they need; queries, keys, values"""
+    counts = [blocks.blocks_for(n, P) for n in lengths]
+    n_blocks = spread * sum(counts)
+    places = iter(random.Random(3).sample(range(n_blocks), sum(counts)))
+    tables = [list(itertools.islice(places, n)) for n in counts]
+    generator = torch.Generator().manual_seed(0)
+    size = (n_blocks, small.n_kv_heads, P, small.head_dim)
+    q = torch.randn(len(lengths), small.n_heads, small.head_dim, generator=generator)
+    k, v = torch.randn(size, generator=generator), torch.randn(size, generator=generator)
+    return tables, q, k, v
+
+
+def in_place(tables, q, k, v, lengths):
+    reads = BlockReads(tables, lengths, k.shape[2])
+    return lambda: block_attention(q, reads.parts(k, q.dtype), reads.parts(v, q.dtype), reads)
+
+
+def row_by_row(tables, q, k, v, lengths):
+    tables = [torch.tensor(table) for table in tables]
+
+    def past(x, i):
+        return x[tables[i]].transpose(0, 1).flatten(1, 2)[:, : lengths[i]]
+
+    return lambda: torch.stack(
+        [attend(q[i], past(k, i), past(v, i)) for i in range(len(lengths))]
+    )
+
+
+def padded(tables, q, k, v, lengths, *, gathers=True):
+    """Rows (B, Hkv, S, D), gathered in every call or there from the beginning"""
+    width = max(map(len, tables))
+    at = torch.tensor([table + [0] * (width - len(table)) for table in tables])
+    seen = torch.arange(width * k.shape[2]) < torch.tensor(lengths)[:, None]
+    # Memory for the copies is there: with fresh memory a gather would take longer.
+    picked = [x[at] for x in (k, v)]  # (B, S / P, Hkv, P, D)
+    rows = [x.transpose(1, 2).contiguous() for x in picked]
+
+    def call():
+        for pool, found, row in zip((k, v), picked, rows):
+            if gathers:
+                torch.index_select(pool, 0, at.flatten(), out=found.flatten(0, 1))
+                row.copy_(found.transpose(1, 2))
+        past = (row.flatten(2, 3) for row in rows)
+        out = tk.attention.scaled_dot_product_attention(
+            q[:, :, None], *past, mask=seen[:, None, None]
+        )
+        return out[:, :, 0]
+
+    return call
+
+
+contiguous = functools.partial(padded, gathers=False)
+
+
+def one_by_one(tables, q, k, v, lengths):
+    found = [block_by_block(q[i], k, v, tables[i], n) for i, n in enumerate(lengths)]
+    return torch.stack(found)
+
+
+equal_lengths = [sum(stored) // len(stored)] * len(stored)
+dense, equal = laid_out(16, stored), laid_out(16, equal_lengths)
+WAYS = {  # how; where the blocks are; how long the pasts are
+    "in place": (in_place, dense, stored),
+    "gather, padded": (padded, dense, stored),
+    "gather, row by row": (row_by_row, dense, stored),
+    "in place, half of the pool idle": (in_place, laid_out(16, stored, spread=2), stored),
+    "block copies, 3/4 of it idle": (in_place, laid_out(16, stored, spread=4), stored),
+    "contiguous rows": (contiguous, dense, stored),
+    "equal lengths: in place": (in_place, equal, equal_lengths),
+    "equal lengths: contiguous rows": (contiguous, equal, equal_lengths),
 }
-ours = torch.stack([block_by_block(q[i], k, v, tables[i], n) for i, n in enumerate(stored)])
+ways, copied = {}, {}
 stored_bytes = sum(stored) * 2 * small.n_kv_heads * small.head_dim * 4
 print(
     f"{len(stored)} sequences of {min(stored)} to {max(stored)} tokens, {sum(stored):,} in all"
 )
-print("                        as ours   copied, times what is stored")
-for name, call in ways.items():
-    equal = torch.allclose(call(), ours, atol=1e-5)
-    print(f"{name:22} {equal!s:>8} {copied(call) / stored_bytes:12.1f}")
+print(f"{'as ours':>40}   copied, times what is stored")
+for name, (make, layout, lengths) in WAYS.items():
+    ways[name] = make(*layout, lengths)
+    right = torch.allclose(ways[name](), one_by_one(*layout, lengths), atol=1e-5)
+    copied[name] = counted(ways[name]).copied
+    print(f"{name:32} {right!s:>7} {copied[name] / stored_bytes:14.1f}")
 
 # %% [markdown]
-# **Predict.** How many times as long as *in place* do the gathers take?
+# **Predict.** How many times as long as *in place* do the gathers take? And contiguous rows, padded to the longest, which the earlier cache has and nobody needs to copy?
 
 # %%
 timings = tk.measure.time_calls(ways, repeats=15)  # in turn: A B C D A B C D
@@ -567,63 +558,121 @@ ways_s = {name: min(timing.times_s) for name, timing in timings.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table = "\n".join(
-    f"| {name} | {copied(call) / 1e6:.0f} | {ways_s[name] * 1e3:.2f} | {ways_s[name] / ways_s['in place']:.1f} |"
-    for name, call in ways.items()
+    f"| {name} | {copied[name] / 1e6:.0f} | {ways_s[name] * 1e3:.2f} | {ways_s[name] / ways_s['in place']:.1f} |"
+    for name in ways
 )
-fresh = 1 - ways_s["padded, reused memory"] / ways_s["padded"]
-fresh_told = (
-    f"Copying into memory that is already there saves {fresh:.0%}: a large tensor is made of pages that the "
-    "operating system must first hand out, empty ones."
-    if fresh > 0.1
-    else "Copying into memory that is already there saves little in this run."
-)
+rectangle = len(stored) * -(-max(stored) // 16) * 16
+even = ways_s["equal lengths: in place"] / ways_s["equal lengths: contiguous rows"]
 Markdown(f"""
 | | MB copied | ms | times *in place* |
 | --- | ---: | ---: | ---: |
 {table}
 
-**Explain.** All read the same {stored_bytes / 1e6:.1f} MB of keys and values. The padded gather copies each past up to the length of the longest, and twice: out of the pool, and once more to put the heads in front. {fresh_told}
-Row by row nothing is padded, but {len(stored)} times as many operations are started. In place nothing is copied but a query and a piece for each block.
+**Explain.** All read the same {stored_bytes / 1e6:.1f} MB of keys and values. The padded gather copies each past up to the length of the longest, and twice: out of the pool, and once more to put the heads in front. (The second copy is owed to the pool's layout, not to gathers as such.) Row by row nothing is padded, but {len(stored)} times as many operations are started. In place nothing is copied but a query and a piece for each block.
+
+With half of the pool idle, half of the product is done for nothing. With more the package copies: once and without padding, for pieces need no order.
+
+Contiguous rows copy nothing, but compute {rectangle:,} slots for {sum(stored):,} tokens. Where all pasts are equally long nothing is padded, and then blocks in place take {even:.1f} times as long as rows: pieces have their price. So blocks in place do not beat contiguous memory. They beat bringing it about, and padding.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# For a piece of a *prompt* the answer is another. Its many queries all read the same past, so one gather serves them all, and `teachkit` gathers there.
+# **When, then?** In place where each past is read by one query and most of the pool is in use: decode, on a busy server. A gather where the copy serves many: the 64 queries of a *chunk of a prompt* read the same past, so a copy costs each of them a 64th, while in place there would be a piece for each query and block. `teachkit` gathers there, sequence by sequence.
 
 # %% [markdown]
 # ## 5. One block, several owners
 #
-# Two sequences with the same past can list the same blocks: keys and values depend on nothing else. That takes a count of owners for each block, and one rule: nobody writes into a block that another one reads. Only the last block of a past, if it is not full, is in question. Whoever is first to write into it takes a copy: *copy on write*.
+# Two sequences with the same past can list the same blocks: keys and values depend on nothing else. That takes a count of owners for each block: it is free again when the last one has left. And it takes one rule: nobody writes into a block that another one owns. Only the last block of a past, if it is not full, is in question. Whoever is first to write into it takes a copy: *copy on write*.
 
 
 # %%
-class SharedTable(Table):
-    """A table that can be forked; owners counts those of each block"""
+class SharedPool(Pool):
+    """A pool that counts the owners of its blocks"""
 
-    def __init__(self, pool, owners):
-        super().__init__(pool)
-        self.owners = owners
+    def __init__(self, n_blocks, block_size):
+        super().__init__(n_blocks, block_size)
+        self.owners = [0] * n_blocks
+
+    def take(self):
+        block = super().take()
+        self.owners[block] = 1
+        return block
+
+    def give_back(self, block):
+        self.owners[block] -= 1
+        if not self.owners[block]:
+            super().give_back(block)
+
+
+class SharedTable(Table):
+    """A table that can be forked"""
 
     def fork(self):
-        other = SharedTable(self.pool, self.owners)
+        other = SharedTable(self.pool)
         other.blocks, other.length = list(self.blocks), self.length
         for block in self.blocks:
-            self.owners[block] += 1
+            self.pool.owners[block] += 1
         return other
 
     def reserve(self, n_new):
         """Room for n_new more tokens; a (source, target) if a block must be copied first"""
-        copy, have = None, len(self.blocks)
-        if n_new and self.length % self.pool.block_size and self.owners[self.blocks[-1]] > 1:
-            copy = self.blocks[-1], self.pool.free.pop()
-            self.owners[copy[0]] -= 1
-            self.blocks[-1], self.owners[copy[1]] = copy[1], 1
-        super().reserve(n_new)
-        for block in self.blocks[have:]:
-            self.owners[block] = 1
-        return copy
+        inside = n_new and self.length % self.pool.block_size
+        if not inside or self.pool.owners[self.blocks[-1]] == 1:
+            return super().reserve(n_new)
+        source = self.blocks.pop()  # now one block more is missing: the copy
+        place = len(self.blocks)
+        try:
+            super().reserve(n_new)
+        except ValueError:
+            self.blocks.append(source)
+            raise
+        self.pool.give_back(source)
+        return source, self.blocks[place]
 
+
+# %% [markdown]
+# A hundred thousand random calls, forks and refusals included, find no difference from the package's pool and tables.
+
+
+# %% tags=["hide-input"]
+def tried(table, n):
+    """What is to be copied for n more tokens, as (source, target); or that they are refused"""
+    try:
+        found = table.reserve(n)
+    except ValueError:
+        return "refused"
+    if isinstance(found, list):  # the package's Copy says how many tokens, too
+        found = (found[0].source, found[0].target) if found else None
+    return found or "granted"
+
+
+ours, theirs = SharedPool(50, 4), blocks.BlockPool(50, 4)
+pairs = [(SharedTable(ours), BlockTable(theirs)) for _ in range(12)]
+draw, outcomes = random.Random(1), Counter()
+for _ in range(100_000):
+    i, what = draw.randrange(12), draw.random()
+    mine, package = pairs[i]
+    if what < 0.6:
+        n = draw.randrange(20)
+        outcome = tried(mine, n)
+        assert tried(package, n) == outcome
+        outcomes["copy" if isinstance(outcome, tuple) else outcome] += 1
+    elif what < 0.9:
+        length = draw.randint(0, mine.length)
+        mine.truncate(length)
+        package.truncate(length)
+    elif mine.length:
+        j = (i + draw.randrange(1, 12)) % 12
+        for table in pairs[j]:
+            table.truncate(0)
+        pairs[j] = mine.fork(), package.fork()
+        outcomes["fork"] += 1
+    mine, package = pairs[i]
+    assert (mine.blocks, mine.length) == (package.blocks, package.length)
+    assert len(ours.free) == theirs.n_free
+theirs.check()  # every block is free, or somebody's
+print("the same blocks after every call;", dict(sorted(outcomes.items())))
 
 # %% [markdown]
 # ### Several answers to one prompt
@@ -634,8 +683,8 @@ class SharedTable(Table):
 
 # %%
 prompt = ids[:200]
-pool = Pool(64, 16)
-mine = [SharedTable(pool, [0] * 64)]
+pool = SharedPool(64, 16)
+mine = [SharedTable(pool)]
 mine[0].reserve(200)
 mine += [mine[0].fork() for _ in range(3)]
 forked = 64 - len(pool.free)
@@ -643,9 +692,9 @@ copies = [table.reserve(1) for table in mine]
 print("ours:      after the forks", forked, " after a token each", 64 - len(pool.free), copies)
 
 cache = PagedCache(config, n_blocks=64, block_size=16, batch=4)
-padded = torch.zeros(4, 200, dtype=torch.int64)
-padded[0] = prompt
-model(padded, step=cache.plan([200, 0, 0, 0]))  # row 0 reads the prompt
+first_row = torch.zeros(4, 200, dtype=torch.int64)
+first_row[0] = prompt
+model(first_row, step=cache.plan([200, 0, 0, 0]))  # only row 0 reads and stores
 for row in (1, 2, 3):
     cache.fork(0, row)
 forked = cache.pool.n_used
@@ -662,9 +711,9 @@ print("without sharing:", 4 * 13, "blocks")
 #
 # ### Found by content
 #
-# A fork knows its parent. Two strangers who begin with the same *system prompt* do not know of each other, so full blocks are looked up by what is in them: by a key made of tokens. Nor need the blocks of a finished request be emptied. The full ones are *kept*, owned by nobody, until the pool needs them; the one that was left longest ago goes first.
+# A fork knows its parent. Two strangers who begin with the same *system prompt* do not know of each other, so full blocks are looked up by what is in them: by a key made of tokens. Nor need the blocks of a finished request be forgotten. The full ones are *kept*: owned by nobody, but not free either. When nothing is free, the kept one that was left longest ago is given away.
 #
-# **Predict.** Is it enough to make the key of a block from the tokens in that block? The next cell takes two texts with different first blocks and the same second block. In how many of the six layers are the second block's keys equal? And if one text borrows that block from the other, do its next logits suffer?
+# **Predict.** Is it enough to make the key of a block from the tokens in that block? The next cell takes two texts with different first blocks and the same second block. In how many of the bundled model's six layers are the second block's keys equal? And if one text borrows that block from the other, do its next logits suffer?
 
 # %%
 second, rest = ids[300:316], ids[316:348]
@@ -682,7 +731,7 @@ borrowed = model(rest[None].expand(2, -1), step=cache.plan([0, 32]))[1]
 print(f"largest error of a logit when it is borrowed: {(borrowed - right).abs().max():.1f}")
 
 # %% [markdown]
-# **Explain.** In the first layer a key is made of its own token. From the second on it is made of what the token has read, and that began differently. So the key of a block must stand for *all* tokens up to its end. It need not be long: hash the block's tokens together with the key of the block before.
+# **Explain.** In the first layer a key is made of its own token. From the second on it is made of what the token has read, and that began differently. So the key of a block must stand for *all* tokens up to its end. It need not be long: hash the block's tokens together with the key of the block before. In `teachkit` a table *publishes* the keys of its full blocks; the pool then says which blocks are *known* by a list of keys, and an empty table *adopts* them.
 
 
 # %%
@@ -704,7 +753,8 @@ table = BlockTable(pool)
 table.reserve(32)
 table.publish(keys[0], 0, 32)  # its full blocks can be found from now on
 table.truncate(0)
-print("owned", pool.n_used, "kept", pool.n_kept, "free", pool.n_free, "(kept ones among them)")
+free = pool.n_free - pool.n_kept  # n_free counts what can be given: kept ones, too
+print("owned", pool.n_used, "kept", pool.n_kept, "free", free)
 longer = chain([*one.tolist(), *rest.tolist()], 16)
 print("a longer text finds", len(pool.known(longer)), "of its", len(longer), "blocks", end="; ")
 print("the other text finds", len(pool.known(keys[1])))
@@ -777,7 +827,7 @@ figures.block_table(recorder.frames, frame=4)
 # %% [markdown]
 # ### What a shared system prompt saves
 #
-# Eight requests begin with the same 256 tokens and go on with 24 of their own; each gets 8 tokens of answer. An `Engine`, the next chapter's subject, serves them over one pool of blocks. The first is a step ahead: what has not been computed yet cannot be found.
+# Eight requests begin with the same 256 tokens and go on with 24 of their own; each gets 8 tokens of answer. An `Engine`, the next chapter's subject, serves them over one pool of blocks; `reuse` says whether it looks for known ones. The first request is a step ahead: what has not been computed yet cannot be found.
 #
 # **Predict.** How many blocks of 16 do they own together, with and without sharing? How many prompt tokens are computed?
 
@@ -800,40 +850,58 @@ for reuse in (False, True):
 print("the same answers:", answered[False] == answered[True])
 
 # %% [markdown]
-# **Predict.** A request of 640 tokens is alone on the machine, and the first half of its prompt is stored; then nine tenths. Which share of its time to first token is left: exactly a half and a tenth?
+# What is not saved is traffic: in a step of decode each of the eight still reads all 256. `block_attention` reads a block in place for one of its readers, and the others read copies.
+#
+# **Predict.** A request of 640 tokens is alone on the machine, and the first half of its prompt is stored; then nine tenths. Which share of its time to first token (TTFT) is left: exactly a half and a tenth?
 
 
 # %%
-def first_token_s(share, n=640):
-    """TTFT of a prompt of n tokens, with this share of it stored by an earlier request"""
+def pages_so_far():
+    """Pages of memory that the operating system has handed out to this process"""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else math.nan
+
+
+def first_token(share, n=640):
+    """TTFT of n tokens, this share of them stored by an earlier request; pages taken meanwhile"""
     engine = Engine(model, n_blocks=96, block_size=16, max_batch_tokens=1024)
     if share:
         engine.submit([*ids[: round(n * share)].tolist(), 7], max_new_tokens=1)
         engine.run()
+    before = pages_so_far()
     request = engine.submit(ids[:n].tolist(), max_new_tokens=1)
     engine.run()
     assert request.sequence.reused == round(n * share)
-    return request.ttft_s
+    return request.ttft_s, pages_so_far() - before
 
 
-first_token_s(0)  # not counted
-ttft_s = {share: [] for share in (0, 0.5, 0.9)}
+first_token(0)  # not counted
+runs = {share: [] for share in (0, 0.5, 0.9)}
 for _ in range(3):
-    for share, found in ttft_s.items():
-        found.append(first_token_s(share))
-ttft_s = {share: min(found) for share, found in ttft_s.items()}
+    for share, found in runs.items():
+        found.append(first_token(share))
+ttft = {share: min(found) for share, found in runs.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table = "\n".join(
-    f"| {share:.0%} | {round(640 * (1 - share))} | {ttft_s[share] * 1e3:.0f} | {ttft_s[share] / ttft_s[0]:.2f} |"
-    for share in ttft_s
+    f"| {share:.0%} | {round(640 * (1 - share))} | {s * 1e3:.0f} | {s / ttft[0][0]:.2f} | {'not counted' if math.isnan(pages) else f'{pages:,.0f}'} |"
+    for share, (s, pages) in ttft.items()
+)
+scores_mb = config.n_heads * 640 * 640 * 4 / 1e6
+half_told = (
+    f"That it takes less than half has to do with memory. The scores of the whole prompt are tensors of {scores_mb:.1f} MB. "
+    "Memory for tensors so large can go back to the operating system after use, and is handed out anew for the next, "
+    "page by page: the last column counts the pages."
+    if ttft[0.5][0] < 0.48 * ttft[0][0] and ttft[0][1] > 2 * ttft[0.5][1]
+    else ""
 )
 Markdown(f"""
-| stored | tokens computed | TTFT, ms | share of the whole |
-| ---: | ---: | ---: | ---: |
+| stored | tokens computed | TTFT, ms | share of the whole | pages handed out |
+| ---: | ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** Prefill waits for arithmetic, and in matrices and attention alike that goes with the tokens computed. Where more than their share is left, it is what does not depend on their number: starting operations, reading all weights once, bringing the stored past together.
+**Explain.** Prefill waits for arithmetic. In the matrices it goes with the tokens computed. In attention too, though the second half of a prompt sees three quarters of all that is seen: masked scores are computed as well, 640 × 640 for the whole, 320 × 640 for the half. {half_told}
+
+At nine tenths more than a tenth is left: what does not depend on the number of tokens, such as starting operations, reading all weights once, gathering the stored past.
 
 {tk.measure.caption()}
 """)
@@ -847,8 +915,8 @@ Markdown(f"""
 
 # %%
 sizes = (4, 8, 16, 32, 64, 128)
-layouts = {P: laid_out(P) for P in sizes}
-attending = {("attention", P): in_place(*layout) for P, layout in layouts.items()}
+layouts = {P: laid_out(P, stored) for P in sizes}
+attending = {("attention", P): in_place(*layout, stored) for P, layout in layouts.items()}
 looking_up = {
     ("lookup", P): functools.partial(BlockReads, layout[0], stored, P)
     for P, layout in layouts.items()
@@ -857,20 +925,20 @@ timings = tk.measure.time_calls(attending | looking_up, repeats=15)
 size_s = {key: min(timing.times_s) for key, timing in timings.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
+slots = {P: P * sum(map(len, layout[0])) for P, layout in layouts.items()}
 table = "\n".join(
-    f"| {P} | {(P - 1) / (2 * mean_stored + P - 1):.1%} | {300 // P * P} | {-(-512 // P)} "
-    f"| {size_s['lookup', P] * 1e3:.2f} | {size_s['attention', P] * 1e3:.2f} |"
+    f"| {P} | {1 - sum(stored) / slots[P]:.1%} | {size_s['lookup', P] * 1e3:.2f} | {size_s['attention', P] * 1e3:.2f} |"
     for P in sizes
 )
 best = min(sizes, key=lambda P: size_s["attention", P])
 layers = small.n_layers
 share = size_s["lookup", 16] / (layers * size_s["attention", 16])
 Markdown(f"""
-| $P$ | empty slots (predicted) | found of 300 shared tokens | entries of a table, 512 tokens | lookup, ms, once per step | attention, ms, per layer |
-| ---: | ---: | ---: | ---: | ---: | ---: |
+| $P$ | empty slots | lookup, ms, once per step | attention, ms, per layer |
+| ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** Attention in place is fastest here with $P = {best}$: small blocks make many small products and as many pieces to combine; of large ones a growing part is empty, and computed all the same. The lookup walks through the tables once in a step, in Python, and serves all {layers} layers: at $P = 16$ it takes {share:.1%} of their attention.
+**Explain.** Attention in place is fastest here with $P = {best}$: small blocks make many small products and as many pieces to combine; of large ones a growing part is empty, and computed all the same. The lookup, who reads which block, is made once in a step and serves all {layers} layers: at $P = 16$ it takes {share:.1%} of their attention.
 
 {tk.measure.caption()}
 """)
@@ -880,7 +948,7 @@ Markdown(f"""
 #
 # Blocks serve seven times as many requests at a time (section 1). Is throughput seven times as high?
 #
-# **Predict.** The bundled model decodes for 1 request, for the 4 that fit as whole rows, and for the 28 that fit in blocks, each with 140 tokens stored. How many tokens per second does it write, compared with one request?
+# **Predict.** The bundled model decodes for 1 request, for the 4 that fit as whole rows, and for the 28 that fit in blocks, each with 140 tokens stored. All three run in blocks, so that only the number differs. How many tokens per second does it write, compared with one request?
 
 
 # %%
@@ -899,24 +967,29 @@ def decoder(batch, stored=140):
     return step
 
 
-FIT = {"one at a time": 1, "whole rows": 4, "blocks of 16": 28}
-timings = tk.measure.time_calls({name: decoder(n) for name, n in FIT.items()}, repeats=12)
+FIT = {"one at a time": 1, "as whole rows": 4, "in blocks of 16": 28}
+decoders = {name: decoder(n) for name, n in FIT.items()}
+started_per_step = {name: counted(step).operations for name, step in decoders.items()}
+timings = tk.measure.time_calls(decoders, repeats=12)
 step_s = {name: min(timing.times_s) for name, timing in timings.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 per_s = {name: n / step_s[name] for name, n in FIT.items()}
 table = "\n".join(
-    f"| {name} | {n} | {step_s[name] * 1e3:.1f} | {per_s[name]:,.0f} | {per_s[name] / per_s['one at a time']:.1f} |"
+    f"| {name} | {n} | {started_per_step[name]} | {step_s[name] * 1e3:.1f} | {per_s[name]:,.0f} | {per_s[name] / per_s['one at a time']:.1f} |"
     for name, n in FIT.items()
 )
-gain = per_s["blocks of 16"] / per_s["whole rows"]
-whole = per_s["blocks of 16"] / per_s["one at a time"]
+gain = per_s["in blocks of 16"] / per_s["as whole rows"]
+whole = per_s["in blocks of 16"] / per_s["one at a time"]
+weights_mb = sum(weight.nbytes for weight in model.parameters()) / 1e6
 Markdown(f"""
-| memory | requests at a time | ms per step | tokens/s | times one at a time |
-| --- | ---: | ---: | ---: | ---: |
+| what fits | requests at a time | operations started | ms per step | tokens/s | times one at a time |
+| --- | ---: | ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** Seven times the requests give **{gain:.1f}** times the throughput of whole rows, and **{whole:.1f}** times that of one request at a time. The same blocks are worth {gain:.1f} or {whole:.1f}, depending on what they are compared with; so it is with the published numbers at the end of this page. Paging computes nothing faster: it makes room for a larger batch, and the batch does the rest.
+**Explain.** A step has a fixed price: some {started_per_step["as whole rows"]} operations are started and {weights_mb:.0f} MB of weights read, for one request as for 28. With one or four, that is nearly all of it; so four are nearly as quick as one. What each request adds, its own row in every product and its own past, shows with 28.
+
+Seven times the requests give **{gain:.1f}** times the throughput of four, and **{whole:.1f}** times that of one. The same blocks are worth {gain:.1f} or {whole:.1f}, depending on what they are compared with; so it is with the published numbers at the end of this page. Paging computes nothing faster: it makes room for a larger batch, and the batch does the rest.
 
 {tk.measure.caption()}
 """)
@@ -927,11 +1000,11 @@ Markdown(f"""
 # %% [markdown]
 # ## What real systems do
 #
-# - **vLLM** named it ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180)), after an operating system's pages. Where others had tokens in 20.4 % to 38.2 % of the cache's memory, it had them in 96.3 %. Its kernel took 20 % to 26 % longer than one over contiguous rows, and that was worth it. It now finds blocks by
+# - **vLLM** brought *PagedAttention* ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180)). Where others had tokens in 20.4 % to 38.2 % of the cache's memory, it had them in 96.3 %. Its kernel took 20 % to 26 % longer than one over contiguous rows, as pieces have their price here, and that was worth it. It now finds blocks by
 #   [a chain of hashes](https://docs.vllm.ai/en/latest/design/prefix_caching/), as we do.
 # - **SGLang** keeps all pasts in a tree by their tokens, so a shared beginning is a shared path ([Zheng et al. 2023](https://arxiv.org/abs/2312.07104), *RadixAttention*).
 # - **TensorRT-LLM** has a pool of blocks whose size must be [a power of two](https://nvidia.github.io/TensorRT-LLM/features/kvcache.html), and enters a block in a search structure once it is full.
-# - **llama.cpp**'s *unified* cache is one buffer for all sequences; attention runs over [the used range](https://github.com/ggml-org/llama.cpp/pull/13808) and masks what belongs to others. [Separate buffers](https://github.com/ggml-org/llama.cpp/pull/14363) can be chosen instead.
+# - **llama.cpp**'s *unified* cache is one buffer for all sequences; attention runs over [the used range](https://github.com/ggml-org/llama.cpp/pull/13808) and masks what belongs to others.
 # - **vAttention** leaves the table to the GPU's own virtual memory: addresses stay contiguous, and kernels need not know ([Prabhu et al. 2024](https://arxiv.org/abs/2405.04437)).
 
 # %% [markdown]
@@ -942,7 +1015,7 @@ llama, llama13 = (shapes.shape(name).config for name in ("llama-7b", "llama-13b"
 lost = {P: (P - 1) * llama.kv_bytes_per_token(2) / 2**20 for P in (16, 32)}
 full_row = sum(final > 0.9 * CONTEXT for _, final in trace)
 half_row = sum(final > 0.5 * CONTEXT for _, final in trace)
-slots = 12 * 2**30 / llama13.kv_bytes_per_token(2)
+slots = 12 * 2**30 / llama13.kv_bytes_per_token(2)  # OPT-13B has as many layers, as wide
 enough = 7.5 * (1 - 0.04) / 0.04
 paper = "[Kwon et al. 2023](https://arxiv.org/abs/2309.06180)"
 talk = "T. Lacroix, [talk](https://www.youtube.com/watch?v=mYRqvB1_gRk), October 2023"
@@ -955,7 +1028,7 @@ Markdown(f"""
 | Blocks of 16 or 32 tokens | same talk | Right. In LLaMA-7B a sequence then wastes at most {lost[16]:.1f} or {lost[32]:.1f} MiB, half of it in the mean. |
 | Paged attention: 20 times the throughput of the standard implementation | same talk | Depends on what is standard: see the next two, and section 7. |
 | vLLM: 14 to 24 times the throughput of Hugging Face Transformers | {deck}, after {blog} | A measurement of all that vLLM does, batching included, against a library that is no server. Against Hugging Face's server the same announcement says 2.2 to 2.5. |
-| 2 to 4 times the throughput at equal latency | {paper}, abstract | A measurement against servers that batch: what memory is worth. The paper's 12 GB of cache (GiB, by its own count of slots) are {slots:,.0f} slots of a model with LLaMA-13B's layers, or {slots // 2048:.0f} whole rows of 2,048; its figure 13 shows 7.00 requests at a time, and 30.42 in blocks. |
+| 2 to 4 times the throughput at equal latency | {paper}, abstract | A measurement against servers that batch: what memory is worth. The paper gives OPT-13B 12 GB of cache (GiB, by its own count of slots): {slots:,.0f} slots, or {slots // 2048:.0f} whole rows of 2,048. Its figure 13 shows 7.00 requests at a time, and 30.42 in blocks. |
 | Waste under 4 % | {blog} | With blocks of 16, right for texts with more than {enough:.0f} tokens stored in the mean. Ours have {mean_stored:.0f}, and waste {wasted["blocks of 16"]:.1%}. |
 """)
 
@@ -983,7 +1056,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **2. Holes.** Reserve final lengths in *contiguous* memory: a request goes into the first hole that is long enough (*first fit*). Serve the trace in 4,096 slots with that rule. How much memory is free, on average, while the next request does not fit?
+# **2. Holes.** Reserve final lengths in *contiguous* memory: a request goes into the first hole that is long enough (*first fit*). Serve the trace in 4,096 slots with that rule. Which share of the memory is free, on average, while the next request does not fit? And if any place will do?
 #
 # <details>
 # <summary>Answer</summary>
@@ -1007,11 +1080,13 @@ Markdown(f"""
 #     return statistics.mean(idle), statistics.mean(at_once)
 #
 #
-# free, served = first_fit(4096)
-# print(f"{free:.0%} free, {served:.1f} at a time; any place: {at_a_time['the final length']:.1f}")
+# steps = serve(RULES["the final length"], 4096)
+# free = statistics.mean(1 - held / 4096 for _, _, held, waiting in steps if waiting)
+# print("one stretch: {:.1%} free, {:.1f} at a time".format(*first_fit(4096)))
+# print(f"any place:   {free:.1%} free, {at_a_time['the final length']:.1f} at a time")
 # ```
 #
-# External fragmentation: free slots that nobody can use. It comes on top of what is reserved for later, and blocks do away with both.
+# In one stretch 14 % are free with 18.7 requests at a time; in any place 2.5 %, with 21.2. The second is too little for the next request, wherever it lies. The difference is external fragmentation, room that would do if it were in one piece. It comes on top of what is reserved for later, and blocks do away with both.
 #
 # </details>
 #
@@ -1037,7 +1112,7 @@ Markdown(f"""
 # assert found == {True: 4, False: 0}
 # ```
 #
-# What is released first is given away first. A beginning without its end is of use; an end without its beginning is of none.
+# Four blocks of the beginning are found in the first case, none in the second: what is released first is given away first. A beginning without its end is of use; an end without its beginning is of none.
 #
 # </details>
 
@@ -1062,7 +1137,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **C.** A server has twice the memory it needs for all requests that ever come at a time. What does paging bring it?
+# **C.** A server has room for twice as many whole rows as requests ever come at a time. What does paging bring it?
 #
 # <details>
 # <summary>Answer</summary>
