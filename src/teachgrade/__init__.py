@@ -1,0 +1,7 @@
+"""teachgrade: labs that a student fills in, and a grader that runs what comes back as what it is: untrusted.
+
+A lab is four things: a source with marked solutions, *scenarios* (what is asked of a solution, inputs only),
+a bank of wrong solutions, each with the misconception that it stands for, and other right ones. A scenario is
+recorded once as a list of operations on plain data. The same list is played on the reference, on every wrong
+solution, and on the submission, there inside a sandbox; what was seen is compared outside.
+"""

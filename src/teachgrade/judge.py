@@ -1,0 +1,84 @@
+"""A verdict on a question: does what was seen equal what the reference gives, and if not, what was misunderstood?
+
+A wrong solution of the lab's bank is played on the same inputs. When a submission gives what that solution gives,
+it made the same mistake, and the sentence that stands over that solution is the feedback.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from teachgrade.compare import difference
+from teachgrade.lab import Lab, Solution, seen_by
+from teachgrade.scenario import Recorded
+from teachgrade.values import Raised
+
+NOT_YET = "not implemented yet"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On one scenario. message: "" if all is well; hidden: whether students have this scenario."""
+
+    scenario: str
+    hidden: bool
+    message: str
+
+
+class Key:
+    """What a lab's scenarios should give, by the reference, and what each wrong solution gives instead."""
+
+    def __init__(self, lab: Lab, seed: str) -> None:
+        self.lab = lab
+        self.recorded = lab.record(seed)
+        self.expected = [seen_by(lab.reference, one) for one in self.recorded]
+        self._mistakes: dict[tuple[int, int], list[Any]] = {}
+
+    def places(self, question: str) -> list[int]:
+        """Which recordings are of a question."""
+        return [at for at, one in enumerate(self.recorded) if one.question == question]
+
+    @cached_property
+    def wrong(self) -> list[Solution]:
+        return self.lab.bank("wrong")
+
+    def verdict(self, at: int, seen: Any) -> Verdict:
+        """On recording ``at``; seen: what came from the sandbox, whatever that is."""
+        one = self.recorded[at]
+        return Verdict(one.name, one.hidden, first_difference(one, self.expected[at], seen))
+
+    def misconception(self, seen: dict[int, Any]) -> str | None:
+        """The message of the wrong solution that gives the same, of those recordings that were wrong; or None."""
+        votes: Counter[int] = Counter()
+        for at, values in seen.items():
+            if not isinstance(values, list) or any(isinstance(value, Raised) for value in values):
+                continue
+            for number, solution in enumerate(self.wrong):
+                if solution.question == self.recorded[at].question and not first_difference(
+                    self.recorded[at], self._mistake(at, number), values
+                ):
+                    votes[number] += 1
+        return self.wrong[votes.most_common(1)[0][0]].message if votes else None
+
+    def _mistake(self, at: int, number: int) -> list[Any]:
+        found = self._mistakes.get((at, number))
+        if found is None:
+            found = self._mistakes[at, number] = seen_by(self.wrong[number].names, self.recorded[at])
+        return found
+
+
+def first_difference(recorded: Recorded, expected: Sequence[Any], seen: Any) -> str:
+    """In what the first thing that differs does, or ""."""
+    if not isinstance(seen, list) or len(seen) != len(expected):
+        return "it did not answer what it was asked"
+    for look, one, other in zip(recorded.looks, expected, seen, strict=True):
+        found = difference(one, other, look)
+        if found == NOT_YET:
+            return NOT_YET
+        if found:
+            return f"{look.label}: {found}"
+    return ""
