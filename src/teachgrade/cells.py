@@ -14,7 +14,13 @@ from typing import Any
 
 _MAGIC = re.compile(r"^(\s*)(?:[\w, ]+=\s*)?[%!?]")
 _CELL_MAGIC = re.compile(r"^\s*%%(\w+)[^\n]*\n?")
+SHOW = "# teachgrade: show"  # the first line of a cell that shows something and defines nothing
 _RUNS_ITS_BODY = {"time", "timeit", "capture", "prun"}
+
+
+def is_shown_only(source: str) -> bool:
+    """Whether a cell says that it only shows something; it is not run for marks."""
+    return source.lstrip().startswith(SHOW)
 
 
 def python_of(source: str) -> tuple[str, list[str]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from teachgrade.judge import NOT_YET, Key, Verdict
+from teachgrade.compare import NOT_YET
+from teachgrade.judge import Key, Verdict
 from teachgrade.lab import Question
 from teachgrade.sandbox import Ended, Worker
 from teachgrade.submission import Submission
@@ -112,7 +113,9 @@ class _Session:
                 if isinstance(message, dict) and isinstance(message.get("loaded"), list):
                     self._remember(message["loaded"])
                     return
-                place = message["cell"] if isinstance(message, dict) and type(message.get("cell")) is int else 0
+                place = (
+                    message["cell"] if isinstance(message, dict) and type(message.get("cell")) is int else 0
+                )
             raise Ended("crashed", "it sent something that is no answer")
         except Ended as error:
             raise _InCell(place, error) from None

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from teachgrade.compare import difference
+from teachgrade.compare import NOT_YET, difference
 from teachgrade.lab import Lab, Solution, seen_by
 from teachgrade.scenario import Recorded
 from teachgrade.values import Raised
-
-NOT_YET = "not implemented yet"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from teachgrade.cells import is_shown_only
 from teachgrade.operations import play
 from teachgrade.scenario import Recorded, Scenario, scenarios_of
 from teachgrade.source import without_markers
@@ -31,7 +32,6 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
-SHOW = "teachgrade: show"  # the first line of a cell that only shows something; it is not run for marks
 KINDS = ("code", "words")
 
 
@@ -85,7 +85,9 @@ class Lab:
         """Raises LabError: there is none of that name."""
         found = next((q for q in self.questions if q.id == name), None)
         if found is None:
-            raise LabError(f"{self.stem}: expected one of {', '.join(q.id for q in self.questions)}, got {name!r}")
+            raise LabError(
+                f"{self.stem}: expected one of {', '.join(q.id for q in self.questions)}, got {name!r}"
+            )
         return found
 
     @cached_property
@@ -112,7 +114,7 @@ class Lab:
         return tuple(found)
 
     def bank(self, kind: str) -> list[Solution]:
-        """"wrong" or "right" ones."""
+        """ "wrong" or "right" ones."""
         found = []
         for file in sorted((self.folder / kind).glob("*.py")):
             names = dict(self.reference)
@@ -152,13 +154,18 @@ def load(folder: Path, private: Path | None = None) -> Lab:
     try:
         questions = tuple(_question(one) for one in asked)
         lab = Lab(
-            folder, questions=questions, private=private, **{key: _frozen(value) for key, value in found.items()}
+            folder,
+            questions=questions,
+            private=private,
+            **{key: _frozen(value) for key, value in found.items()},
         )
     except TypeError as error:
         raise LabError(f"{folder / 'lab.toml'}: {error}") from None
     ids = [q.id for q in questions]
     if not ids or len(set(ids)) < len(ids) or lab.stem != folder.name:
-        raise LabError(f"{folder / 'lab.toml'}: expected questions with different ids, and the folder's name as stem")
+        raise LabError(
+            f"{folder / 'lab.toml'}: expected questions with different ids, and the folder's name as stem"
+        )
     return lab
 
 
@@ -179,7 +186,7 @@ def code_cells(source: str) -> list[str]:
 
     cells = jupytext.reads(source, fmt="py:percent").cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    return [text for text in code if not text.lstrip().startswith(f"# {SHOW}")]
+    return [text for text in code if not is_shown_only(text)]
 
 
 def _names_of(file: Path) -> dict[str, Any]:

@@ -166,7 +166,9 @@ class Worker:
     def _watch(self) -> None:
         used, n = usage(self._process.pid)
         if used > self.limits.memory_bytes:
-            raise Ended("out_of_memory", f"it used more than {self.limits.memory_bytes / 2**30:.1f} GiB of memory")
+            raise Ended(
+                "out_of_memory", f"it used more than {self.limits.memory_bytes / 2**30:.1f} GiB of memory"
+            )
         if n > self.limits.processes:
             raise Ended("crashed", f"it started more than {self.limits.processes} processes")
 

@@ -88,9 +88,7 @@ class Recorder:
     def __getattr__(self, name: str) -> Callable[..., Name]:
         if name.startswith("__"):
             raise AttributeError(name)
-        return lambda *args, **kwargs: self._add(
-            {"do": "call", "name": name, "args": args, "kwargs": kwargs}
-        )
+        return lambda *args, **kwargs: self._add({"do": "call", "name": name, "args": args, "kwargs": kwargs})
 
     def see(self, label: str, what: Name, *, rtol: float | None = None, atol: float | None = None) -> None:
         """Compare this with what the reference gives; ``label`` tells the student what was looked at."""

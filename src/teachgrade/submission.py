@@ -47,7 +47,9 @@ def load(path: Path) -> Submission:
     if path.is_symlink() or not path.is_file():
         raise Unreadable("it is not a plain file")
     if path.stat().st_size > MOST_BYTES:
-        raise Unreadable(f"it has {path.stat().st_size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read")
+        raise Unreadable(
+            f"it has {path.stat().st_size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read"
+        )
     return parse(path.name, path.read_bytes())
 
 

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from teachgrade.cells import run_cell
+import teachgrade
+from teachgrade.cells import is_shown_only, run_cell
 from teachgrade.operations import play
 from teachgrade.values import WireError, pack, read
 
@@ -25,6 +26,7 @@ def main() -> None:
     """Serve until the pipe ends."""
     requests, replies = _own_pipes()
     torch.set_num_threads(1)
+    teachgrade.check = lambda *_: None  # type: ignore[attr-defined]  # what notebooks call; here there is nothing to say
     names: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
     files: list[str] = []
     _send(replies, {"ready": True})
@@ -57,6 +59,8 @@ def _seed() -> None:
 def _load(cells: list[Any], names: dict[str, Any], files: list[str], replies: BinaryIO) -> list[Any]:
     found = []
     for place, source in cells:
+        if is_shown_only(source):
+            continue
         _send(replies, {"cell": place})
         files.append(f"code cell {place}")
         error, left_out = run_cell(source, files[-1], names)
