@@ -37,7 +37,9 @@ class Progress:
 class Batch:
     """start: makes a worker, given a slot, from 0, that no other worker has at that time."""
 
-    def __init__(self, key: Key, start: Callable[[int], Worker], *, seed: str, sandbox: str, workers: int = 1) -> None:
+    def __init__(
+        self, key: Key, start: Callable[[int], Worker], *, seed: str, sandbox: str, workers: int = 1
+    ) -> None:
         self.key, self.start, self.seed, self.sandbox, self.workers = key, start, seed, sandbox, workers
         self._slots = list(range(workers))
         self._lock = threading.Lock()

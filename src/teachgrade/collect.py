@@ -47,7 +47,9 @@ def _one(student: str, found: list[Entry], stem: str) -> Entry:
     names = ", ".join(sorted(entry.file for entry in found))[:300]
 
     def refuse() -> Submission:
-        raise Unreadable(f"it is {len(found)} notebooks, and not one of them alone is called {stem}.ipynb: {names}")
+        raise Unreadable(
+            f"it is {len(found)} notebooks, and not one of them alone is called {stem}.ipynb: {names}"
+        )
 
     return Entry(student, names, refuse)
 
@@ -79,7 +81,9 @@ def _zipped(path: Path) -> Iterable[Entry]:
 def _reader(path: Path, info: zipfile.ZipInfo) -> Callable[[], Submission]:
     def read() -> Submission:
         if info.file_size > MOST_BYTES:
-            raise Unreadable(f"it has {info.file_size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read")
+            raise Unreadable(
+                f"it has {info.file_size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read"
+            )
         try:
             with zipfile.ZipFile(path) as archive, archive.open(info) as file:
                 content = file.read(MOST_BYTES + 1)

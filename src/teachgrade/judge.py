@@ -57,12 +57,13 @@ class Key:
                 continue
             for number, solution in enumerate(self.wrong):
                 if solution.question == self.recorded[at].question and not first_difference(
-                    self.recorded[at], self._mistake(at, number), values
+                    self.recorded[at], self.mistake(at, number), values
                 ):
                     votes[number] += 1
         return self.wrong[votes.most_common(1)[0][0]].message if votes else None
 
-    def _mistake(self, at: int, number: int) -> list[Any]:
+    def mistake(self, at: int, number: int) -> list[Any]:
+        """What wrong solution ``number`` gives for recording ``at``."""
         found = self._mistakes.get((at, number))
         if found is None:
             found = self._mistakes[at, number] = seen_by(self.wrong[number].names, self.recorded[at])

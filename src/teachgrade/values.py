@@ -19,6 +19,7 @@ and a blob that holds the tensors' bytes. In the header a value is
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import struct
@@ -106,6 +107,19 @@ def unpack(header: bytes, blob: bytes) -> Any:
         raise
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, RuntimeError) as error:
         raise WireError(f"message: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def to_json(value: object) -> dict[str, Any]:
+    """A value as JSON alone, for files: the same header, and the blob in base64."""
+    message = pack(value)
+    n_header, _ = LENGTHS.unpack(message[: LENGTHS.size])
+    header, blob = message[LENGTHS.size :][:n_header], message[LENGTHS.size + n_header :]
+    return {"header": json.loads(header), "blob": base64.b64encode(blob).decode()}
+
+
+def from_json(found: dict[str, Any]) -> Any:
+    """The value again. Raises WireError."""
+    return unpack(json.dumps(found["header"]).encode(), base64.b64decode(found["blob"]))
 
 
 def _refuse(name: str) -> None:
