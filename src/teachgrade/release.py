@@ -1,0 +1,106 @@
+"""What students get, made from a lab's source: and what they must not get, looked for in what was made."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+
+from teachgrade.judge import Key
+from teachgrade.lab import Lab
+from teachgrade.source import solution_lines, without_markers, without_solutions
+from teachgrade.visible_part import export
+
+VISIBLE_SEED = "visible"  # the same for everybody, and never that of marks
+
+
+class Leak(ValueError):
+    """Something that students must not have is in what they would get."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """student, instructor: notebooks as text; visible: the data of the visible part."""
+
+    student: str
+    instructor: str
+    visible: str
+
+
+def make(lab: Lab, address: str = "") -> Release:
+    """The files of a release. address: of the repository, for the set-up cell in Colab. Raises Leak."""
+    visible = json.dumps(export(Key(lab, VISIBLE_SEED)), separators=(",", ":")) + "\n"
+    made = Release(_notebook(lab, address, solved=False), _notebook(lab, address, solved=True), visible)
+    require_no_leak(lab, made.student, made.visible)
+    return made
+
+
+def _notebook(lab: Lab, address: str, *, solved: bool) -> str:
+    notebook = jupytext.reads(lab.source, fmt="py:percent")
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{lab.stem}-{number}".replace("_", "-")
+        if cell.cell_type == "code":
+            cell.source = without_markers(cell.source) if solved else _blank(lab, cell.source)
+            cell.source = cell.source.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": kernel, "language_info": {"name": "python"}, "teachgrade": {"lab": lab.stem, "schema": 1}}
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def _blank(lab: Lab, source: str) -> str:
+    defined = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    question = next((q.id for q in lab.questions if defined & set(q.names)), "this question")
+    return without_solutions(source, question)
+
+
+def require_no_leak(lab: Lab, *texts: str) -> None:
+    """Raises Leak: a line of a solution, or anything of the hidden scenarios, is in one of these texts."""
+    whole = "\n".join(map(_text_of, texts))
+    secrets: set[str] = solution_lines(lab.source)
+    hidden = lab.folder / "hidden.py"
+    if hidden.is_file():
+        secrets |= _telling_lines(hidden.read_text(encoding="utf-8"))
+    for name in ("wrong", "right"):
+        for file in (lab.folder / name).glob("*.py"):
+            secrets |= {line for line in _code_lines(file.read_text(encoding="utf-8")) if line in secrets}
+    held = {line.strip() for line in whole.split("\n")}
+    found = sorted(secrets & held)
+    if found:
+        raise Leak(f"{lab.stem}: in what students would get stands {found[0]!r}")
+
+
+def _text_of(text: str) -> str:
+    """A notebook's sources, or the text itself: in JSON a line would not be found."""
+    try:
+        cells: Any = json.loads(text).get("cells")
+    except ValueError:
+        return text
+    return "\n".join("".join(cell["source"]) for cell in cells) if cells else text
+
+
+def _code_lines(text: str) -> set[str]:
+    return {line.strip() for line in text.split("\n")}
+
+
+def _telling_lines(text: str) -> set[str]:
+    """Lines of hidden scenarios that say something of their own."""
+    common = ("import ", "from ", "@", "#", '"""', "return", "for ", ")")
+    return {line for line in _code_lines(text) if len(line) > 12 and not line.startswith(common)}  # noqa: PLR2004
+
+
+def write(lab: Lab, made: Release, folder: Path) -> Path:
+    """Write the student's bundle: the notebook and nothing else. The notebook's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{lab.stem}.ipynb"
+    target.write_text(made.student, encoding="utf-8")
+    return target
