@@ -1,0 +1,111 @@
+"""What this machine can enforce: not what is installed, but what is seen when it is tried."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from teachgrade.mounts import mounts
+from teachgrade.sandbox import Ended, Limits, Worker
+from teachgrade.values import Raised, Ref
+
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried. ok: as it should be."""
+
+    what: str
+    ok: bool
+    seen: str
+
+
+_CODE = '''
+import os, socket, pathlib
+def network():
+    socket.create_connection(("192.0.2.1", 80), timeout=2)
+def neighbours():
+    return [p for p in os.listdir("/proc") if p.isdigit() and p not in ("1", "2", str(os.getpid()))]
+def home(path):
+    return os.path.exists(path)
+def writes(path):
+    open(os.path.join(path, "teachgrade-was-here"), "w").close()
+def environment():
+    return sorted(os.environ)
+def user():
+    return os.getuid()
+def floods():
+    with open("/tmp/flood", "wb") as file:
+        while True:
+            file.write(bytes(2**20))
+def eats():
+    return len([bytearray(2**26) for _ in range(2**10)])
+def sleeps():
+    while True:
+        pass
+def imports(name):
+    __import__(name)
+'''
+
+
+def examine() -> list[Finding]:
+    """Try everything that the sandbox promises. Linux only; elsewhere the first finding says so."""
+    if sys.platform != "linux":
+        return [Finding("Linux", False, f"this is {sys.platform}: there is no sandbox; grade on Linux, or in a container")]
+    if shutil.which("bwrap") is None:
+        return [Finding("bubblewrap", False, "not found; install it: apt install bubblewrap, dnf install bubblewrap")]
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        return [Finding("setpriv", False, "not found; it is part of util-linux")]
+    project = str(os.path.dirname(os.path.abspath(__file__)))
+    secret = os.path.expanduser("~")
+    tried: list[tuple[str, str, tuple[object, ...], Callable[[Any], bool]]] = [
+        ("no network", "network", (), _raises("OSError")),
+        ("no other processes", "neighbours", (), lambda seen: seen == []),
+        ("no view of the grader", "home", (project,), lambda seen: seen is False),
+        ("no writing outside /tmp", "writes", ("/usr",), _raises("OSError")),
+        ("no writing into home", "writes", (secret,), _raises("OSError")),
+        ("a cleared environment", "environment", (), lambda seen: isinstance(seen, list) and "PATH" in seen and len(seen) < 16),
+        ("an unprivileged user", "user", (), lambda seen: isinstance(seen, int) and seen != 0),
+        ("teachkit absent", "imports", ("teachkit",), _raises("ModuleNotFoundError")),
+        ("files are limited", "floods", (), _raises("OSError")),
+        ("memory is limited", "eats", (), _ends("out_of_memory")),
+        ("time is limited", "sleeps", (), _ends("timeout")),
+    ]
+    return [_try(*one) for one in tried]
+
+
+def _raises(name: str) -> Callable[[Any], bool]:
+    return lambda seen: isinstance(seen, Raised) and name in seen.types
+
+
+def _ends(status: str) -> Callable[[Any], bool]:
+    return lambda seen: isinstance(seen, Ended) and seen.status == status
+
+
+def _try(what: str, name: str, arguments: Sequence[object], good: Callable[[Any], bool]) -> Finding:
+    seen: Any
+    try:
+        worker = Worker(mounts(["torch"]), Limits(memory_bytes=2**30))
+    except Ended as error:
+        return Finding(what, False, str(error))
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        worker.receive(deadline)
+        worker.send({"cells": [[1, _CODE]]}, deadline)
+        while "loaded" not in worker.receive(deadline):
+            pass
+        ops = [{"do": "call", "name": name, "args": tuple(arguments), "kwargs": {}}, {"do": "see", "of": Ref(0), "label": ""}]
+        deadline = time.monotonic() + (3.0 if name == "sleeps" else 30.0)
+        worker.send({"id": 0, "ops": ops}, deadline)
+        seen = worker.receive(deadline)["seen"][0]
+    except Ended as error:
+        seen = error
+    finally:
+        worker.close()
+    return Finding(what, good(seen), str(seen)[:200])
