@@ -1,0 +1,342 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab: a cache for keys and values
+#
+# A decoder that writes one token at a time computes the same keys and values again and again, unless it keeps
+# them. You build what keeps them, attend to it, and write with it; and you count what it costs.
+#
+# Work from top to bottom. After each question a cell checks your code on a few small inputs; they are the visible
+# part of what is checked. Shapes are written as in the course: B sequences, H heads, T new tokens, S tokens in all, D
+# numbers a head.
+
+# %%
+# teachgrade: show
+# In Colab this installs the course; elsewhere it is there already.
+import importlib.util
+import subprocess
+import sys
+
+ADDRESS = ""
+if importlib.util.find_spec("teachgrade") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"git+{ADDRESS}"], check=True)
+from teachgrade import check
+
+# %%
+import torch
+
+# %% [markdown]
+# ## q1. Store, and give back
+#
+# Write the class `KVCache`.
+#
+# - `KVCache(batch, heads, capacity, dim)` reserves memory for keys and values of `capacity` tokens, in float32.
+# - `append(k, v)`: both are (batch, heads, T, dim), T at least 1. It stores them behind what is there, and returns all keys
+#   and all values so far, each (batch, heads, S, dim).
+# - `length` is the number of tokens stored, S.
+# - The tensors it is given may be changed afterwards by whoever gave them; what is stored must not change with them.
+# - Memory is reserved once. Joining tensors (`torch.cat`) copies the whole past at every step; it is not there when this
+#   is graded.
+#
+# Leave `truncate`, and what happens when the cache is full, for q2.
+#
+# <details><summary>Hint</summary>
+# Two tensors of zeros, and a slice of the third axis that moves along.
+# </details>
+
+
+# %%
+class KVCache:
+    """Keys and values of up to ``capacity`` tokens."""
+
+    def __init__(self, batch, heads, capacity, dim):
+        """Reserve the memory."""
+        ### BEGIN SOLUTION
+        self.k = torch.zeros(batch, heads, capacity, dim)
+        self.v = torch.zeros(batch, heads, capacity, dim)
+        self.capacity = capacity
+        self.length = 0
+        ### END SOLUTION
+
+    def append(self, k, v):
+        """Store (B, H, T, D) more keys and values; all of them so far, (B, H, S, D)."""
+        ### BEGIN SOLUTION
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"cache: {self.length} tokens and {k.shape[2]} new exceed {self.capacity}")
+        self.k[:, :, self.length : end] = k
+        self.v[:, :, self.length : end] = v
+        self.length = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+        ### END SOLUTION
+
+    def truncate(self, length):
+        """Forget all but the first tokens."""
+        ### BEGIN SOLUTION
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length: expected 0 to {self.length}, got {length}")
+        self.length = length
+        ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("kv_cache.q1", KVCache)
+
+# %% [markdown]
+# ## q2. Full, and back again
+#
+# Two more things that your class must do.
+#
+# - `append` raises `ValueError` if the new tokens do not all fit, and then nothing has changed: what was stored is
+#   still there, and a smaller `append` may follow.
+# - `truncate(length)` forgets all but the first `length` tokens; new ones then take the place of the forgotten. A
+#   length below 0 or above what is stored raises `ValueError`.
+#
+# <details><summary>Hint</summary>
+# Look before you write. To forget, nothing has to be erased.
+# </details>
+
+# %%
+# teachgrade: show
+check("kv_cache.q2", KVCache)
+
+# %% [markdown]
+# ## q3. Where a new token stands
+#
+# Keys and queries are rotated by their position before they are used: numbers i and i + D/2 of each are turned together, by
+# the angle position / 10000^(2i/D). With a cache, a step sees only the new tokens, and it is easy to forget that they are not
+# the first.
+#
+# Write `rotate(x, start)`: `x` is (B, H, T, D), D even, and its first token stands at position `start`; the result has
+# the same shape.
+#
+# - With a = x[..., : D/2] and b = x[..., D/2 :], the first half of the result is a cos - b sin, the second b cos + a sin.
+#
+# <details><summary>Hint</summary>
+# The positions are `start`, `start + 1`, …: a tensor of T numbers. Times D/2 frequencies, that is a (T, D/2) table of angles.
+# </details>
+
+
+# %%
+def rotate(x, start):
+    """(B, H, T, D) turned by the positions start, start + 1, ..."""
+    ### BEGIN SOLUTION
+    half = x.shape[-1] // 2
+    speed = 10000.0 ** (-torch.arange(half) / half)
+    angles = torch.arange(start, start + x.shape[2])[:, None] * speed
+    a, b = x[..., :half], x[..., half:]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("kv_cache.q3", rotate)
+
+# %% [markdown]
+# ## q4. Attend to the past
+#
+# Write `attend_cached(q, k, v, cache)`: `q`, `k` and `v` are (B, H, T, D), of T new tokens, rotated already. Store the new
+# keys and values in the cache (a `KVCache`), and return attention of the new queries over everything stored, (B, H, T, D).
+#
+# - Scores are divided by the square root of D. No token sees a later one: T may be 1, the whole of a prompt, or a part
+#   in the middle.
+# - Storing token by token, in parts, or all at once must give the same.
+#
+# <details><summary>Hint</summary>
+# New query number i is token number S - T + i of the S now stored.
+# </details>
+
+
+# %%
+def attend_cached(q, k, v, cache):
+    """Attention (B, H, T, D) of T new tokens over those in the cache and themselves."""
+    ### BEGIN SOLUTION
+    k, v = cache.append(k, v)
+    T, S = q.shape[2], k.shape[2]
+    seen = torch.arange(S) <= torch.arange(S - T, S)[:, None]
+    scores = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
+    return scores.softmax(-1) @ v
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("kv_cache.q4", attend_cached, KVCache)
+
+# %% [markdown]
+# ## q5. Every token once
+#
+# Here is a model that remembers what it has been fed. `feed(tokens)` takes a list of new tokens, all behind those that it has
+# been fed before, and returns the scores of the next token, one for each entry of its vocabulary. It counts its work in
+# `fed`. You need not understand how it computes.
+
+
+# %%
+class ToyModel:
+    """Scores that depend on all tokens fed so far, in order."""
+
+    def __init__(self, seed, vocabulary=17):
+        self.table = torch.randn(vocabulary, vocabulary, generator=torch.Generator().manual_seed(seed))
+        self.state, self.fed, self.calls = torch.zeros(vocabulary), 0, 0
+
+    def feed(self, tokens):
+        self.calls += 1
+        for token in tokens:
+            self.fed += 1
+            self.state = torch.tanh(0.7 * self.state.roll(1) + self.table[token])
+        return self.state.clone()
+
+
+# %% [markdown]
+# Write `generate(model, prompt, n_new, end)`: the next `n_new` tokens, greedily, as a list of integers.
+#
+# - The prompt goes in at once, and then every new token once. The last token need not be fed, and must not be: nobody
+#   asks what comes after it.
+# - If the token `end` is chosen, it is the last one of the list, however many were asked for.
+# - With `n_new` = 0 the list is empty, and the model is fed nothing.
+#
+# <details><summary>Hint</summary>
+# Which call gives the first new token? How many calls does it take for three?
+# </details>
+
+
+# %%
+def generate(model, prompt, n_new, end):
+    """Up to n_new tokens after the prompt, greedily; ``end`` is the last if it comes."""
+    ### BEGIN SOLUTION
+    out, new = [], list(prompt)
+    while len(out) < n_new:
+        new = [int(model.feed(new).argmax())]
+        out += new
+        if new == [end]:
+            break
+    return out
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("kv_cache.q5", generate, ToyModel)
+
+# %% [markdown]
+# ## q6. What it costs
+#
+# - `kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number)`: bytes of all keys and values, an integer.
+# - `largest_batch(memory_bytes, weight_bytes, n_layers, n_kv_heads, head_dim, tokens, bytes_per_number)`: how many sequences
+#   of `tokens` tokens fit beside the weights, an integer; 0 if not even one does, or the weights do not fit.
+#
+# <details><summary>Hint</summary>
+# Each token has a key *and* a value, in each layer, for each key/value head.
+# </details>
+
+
+# %%
+def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
+    """Bytes of the keys and values of ``batch`` sequences of ``tokens`` tokens."""
+    ### BEGIN SOLUTION
+    return 2 * n_layers * n_kv_heads * head_dim * tokens * batch * bytes_per_number
+    ### END SOLUTION
+
+
+def largest_batch(memory_bytes, weight_bytes, n_layers, n_kv_heads, head_dim, tokens, bytes_per_number):
+    """Sequences whose keys and values fit beside the weights."""
+    ### BEGIN SOLUTION
+    one = kv_bytes(n_layers, n_kv_heads, head_dim, tokens, 1, bytes_per_number)
+    return max(0, (memory_bytes - weight_bytes) // one)
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("kv_cache.q6", kv_bytes, largest_batch)
+
+# %% [markdown]
+# ## q7. When it does not help
+#
+# Name two cases in which a KV cache saves little or no time, and say for each, in a sentence or two, why.
+#
+# *Your answer here.*
+
+# %% [markdown]
+# ## Your cache in a real model
+#
+# Below, the bundled model writes with your cache in each of its layers, and then without any; it has grouped queries, so each
+# key/value head is repeated. The figure shows the seconds for each token.
+
+# %%
+# teachgrade: show
+import time
+
+import matplotlib.pyplot as plt
+
+import teachkit as tk
+
+model = tk.load("bundled")
+config = model.config
+
+
+class YourStep:
+    """One pass over the new tokens, with your cache in every layer."""
+
+    def __init__(self, caches, n):
+        start = caches[0].length
+        self.positions = torch.arange(start, start + n)[None]
+        self.valid = torch.ones(1, n, dtype=torch.bool)
+        self.caches = caches
+
+    def layer(self, index):
+        return YourView(self.caches[index])
+
+
+class YourView:
+    def __init__(self, cache):
+        self.cache = cache
+
+    def attend(self, q, k, v, *, scale=None):
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+        return attend_cached(q, k, v, self.cache)
+
+
+def timed(n_new, cached):
+    """Seconds for each of n_new tokens, and the text."""
+    tokens = model.tokenizer.encode("def mean(values):\n    ")
+    caches = [KVCache(1, config.n_heads, 256, config.head_dim) for _ in range(config.n_layers)]
+    new, seconds = tokens, []
+    for _ in range(n_new):
+        started = time.perf_counter()
+        if cached:
+            logits = model(torch.tensor([new]), step=YourStep(caches, len(new)))
+        else:
+            logits = model(torch.tensor([tokens]))
+        new = [int(logits[0, -1].argmax())]
+        tokens = tokens + new
+        seconds.append(time.perf_counter() - started)
+    return seconds, model.tokenizer.decode(tokens)
+
+
+with torch.inference_mode():
+    found = {name: timed(160, cached) for name, cached in (("with your cache", True), ("without", False))}
+texts = [text for _, text in found.values()]
+print("the same text:", texts[0] == texts[1])
+print(texts[0])
+for name, (seconds, _) in found.items():
+    plt.plot([1e3 * s for s in seconds], label=name)
+plt.xlabel("token")
+plt.ylabel("milliseconds")
+plt.ylim(bottom=0)
+plt.legend()
+plt.show()

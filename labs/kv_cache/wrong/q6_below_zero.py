@@ -1,0 +1,9 @@
+"""Where nothing fits the answer is 0, not a negative number."""
+
+def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
+    return 2 * n_layers * n_kv_heads * head_dim * tokens * batch * bytes_per_number
+
+
+def largest_batch(memory_bytes, weight_bytes, n_layers, n_kv_heads, head_dim, tokens, bytes_per_number):
+    one = kv_bytes(n_layers, n_kv_heads, head_dim, tokens, 1, bytes_per_number)
+    return (memory_bytes - weight_bytes) // one

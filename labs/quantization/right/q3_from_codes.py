@@ -1,0 +1,2 @@
+def worst_error(scales):
+    return scales - scales * 0.5

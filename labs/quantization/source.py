@@ -1,0 +1,285 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab: fewer bits for the same weights
+#
+# Decoding reads every weight for every token. Weights of 8 or 4 bits are read in a quarter or an eighth of the time
+# that 32 take, if the text does not suffer. You write the codes, the packing and an integer product; at the end your codes take
+# the place of the bundled model's weights, and you see what the text loses.
+#
+# Work from top to bottom. After each question a cell checks your code on a few small inputs; they are the visible
+# part of what is checked. A weight matrix is (N, C): N outputs, each with a row of C weights.
+
+# %%
+# teachgrade: show
+# In Colab this installs the course; elsewhere it is there already.
+import importlib.util
+import subprocess
+import sys
+
+ADDRESS = ""
+if importlib.util.find_spec("teachgrade") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"git+{ADDRESS}"], check=True)
+from teachgrade import check
+
+# %%
+import torch
+
+# %% [markdown]
+# ## q1. A step for each row
+#
+# With `bits` bits, codes run from -(2^(bits-1) - 1) to 2^(bits-1) - 1: for 8 bits from -127 to 127, for 4 from -7 to 7. A row's
+# *scale* is the size of one step: the largest absolute weight of the row, divided by the largest code.
+#
+# Write `row_scales(w, bits)`: `w` is (N, C), the result (N, 1), float32.
+#
+# - A row of zeros has no largest weight to divide by later: its scale is 1.
+#
+# <details><summary>Hint</summary>
+# `amax` over the last axis, with `keepdim=True`. The most negative number in 8 bits, -128, is left out so that the codes are
+# symmetric.
+# </details>
+
+
+# %%
+def row_scales(w, bits):
+    """(N, C) -> (N, 1): the largest absolute value of each row over the largest code; 1 for a row of zeros."""
+    ### BEGIN SOLUTION
+    scales = w.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return scales.masked_fill(scales == 0, 1)
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q1", row_scales)
+
+# %% [markdown]
+# ## q2. Numbers to codes, and back
+#
+# - `quantize(w, bits)` returns `(codes, scales)`: `codes` is (N, C), int8, each the weight over its row's scale, rounded to the
+#   nearest integer; `scales` as in q1.
+# - `dequantize(codes, scales)` gives the weights that the codes stand for, (N, C), float32.
+#
+# <details><summary>Hint</summary>
+# `round` rounds to the nearest; a conversion to int8 alone cuts off.
+# </details>
+
+
+# %%
+def quantize(w, bits):
+    """(N, C) -> codes (N, C) int8, scales (N, 1)."""
+    ### BEGIN SOLUTION
+    scales = row_scales(w, bits)
+    return (w / scales).round().to(torch.int8), scales
+    ### END SOLUTION
+
+
+def dequantize(codes, scales):
+    """What the codes stand for, (N, C) float32."""
+    ### BEGIN SOLUTION
+    return codes * scales
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q2", quantize, dequantize)
+
+# %% [markdown]
+# ## q3. How wrong it can be
+#
+# Write `worst_error(scales)`: for each row the largest amount by which a dequantized weight can differ from the weight it was
+# made of, whatever the weights were; a tensor of the shape of `scales`.
+#
+# <details><summary>Hint</summary>
+# Rounding to the nearest step misses by at most ...
+# </details>
+
+
+# %%
+def worst_error(scales):
+    """The largest possible |dequantized - weight| in each row."""
+    ### BEGIN SOLUTION
+    return scales / 2
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q3", worst_error)
+
+# %% [markdown]
+# ## q4. Two codes in a byte
+#
+# Codes of 4 bits are stored two to a byte, or nothing is gained.
+#
+# - `pack(codes)`: `codes` is (N, C), int8, from -8 to 7, C even. The result is (N, C / 2), uint8. Add 8 to each code, so that it
+#   runs from 0 to 15. Byte j of a row holds code 2j in its *low* four bits and code 2j + 1 in its *high* four.
+# - `unpack(packed)` undoes it: (N, C), int8.
+# - `pack` raises `ValueError` if C is odd.
+#
+# <details><summary>Hint</summary>
+# `x << 4` moves four bits up, `x >> 4` four down, `x & 15` keeps the low four. Mind the dtype: an int8 has no room for 240.
+# </details>
+
+
+# %%
+def pack(codes):
+    """(N, C) int8 from -8 to 7 -> (N, C / 2) uint8, the first of each two in the low bits."""
+    ### BEGIN SOLUTION
+    if codes.shape[-1] % 2:
+        raise ValueError(f"codes: expected an even number of columns, got {codes.shape[-1]}")
+    nibbles = (codes + 8).to(torch.uint8)
+    return nibbles[:, ::2] | nibbles[:, 1::2] << 4
+    ### END SOLUTION
+
+
+def unpack(packed):
+    """(N, C / 2) uint8 -> (N, C) int8."""
+    ### BEGIN SOLUTION
+    nibbles = torch.stack((packed & 15, packed >> 4), -1).flatten(-2)
+    return nibbles.to(torch.int8) - 8
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q4", pack, unpack)
+
+# %% [markdown]
+# ## q5. A step for each group
+#
+# One large weight makes the steps of its whole row coarse. So a row is cut into groups of `group_size` neighbouring weights, each
+# with a scale of its own.
+#
+# - `quantize_groups(w, bits, group_size)` returns `(codes, scales)`: codes (N, C) int8, scales (N, C / group_size) float32. A
+#   group of zeros has the scale 1. If the groups do not fill the row, raise `ValueError`.
+# - `bits_per_weight(bits, group_size, scale_bits)`: bits that a weight takes, with its share of its group's scale; a float.
+#
+# <details><summary>Hint</summary>
+# Seen as (N · C / group_size, group_size), every group is a row.
+# </details>
+
+
+# %%
+def quantize_groups(w, bits, group_size):
+    """(N, C) -> codes (N, C) int8, scales (N, C / group_size)."""
+    ### BEGIN SOLUTION
+    n, c = w.shape
+    if c % group_size:
+        raise ValueError(f"group_size: {group_size} does not divide {c}")
+    codes, scales = quantize(w.reshape(-1, group_size), bits)
+    return codes.reshape(n, c), scales.reshape(n, c // group_size)
+    ### END SOLUTION
+
+
+def bits_per_weight(bits, group_size, scale_bits):
+    """Bits of a code and of its share of a scale."""
+    ### BEGIN SOLUTION
+    return bits + scale_bits / group_size
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q5", quantize_groups, bits_per_weight)
+
+# %% [markdown]
+# ## q6. A product of integers
+#
+# If the activations are codes, too, the product itself can be of integers, which many machines do faster. *W8A8*: weights in 8
+# bits with a scale for each output, activations in 8 bits with a scale for each token.
+#
+# Write `w8a8(x, codes, scales)`: `x` is (T, C), float32; `codes` (N, C), int8, and `scales` (N, 1), as from `quantize(w, 8)`. The
+# result is (T, N), float32: quantize each row of `x` to 8 bits, multiply codes by codes and add up *as integers*, then scale once.
+#
+# <details><summary>Hint</summary>
+# Products of two int8 codes do not fit into int8: convert to int32 before you multiply. The scale of an output is that of its token
+# times that of its row of weights.
+# </details>
+
+
+# %%
+def w8a8(x, codes, scales):
+    """(T, C) times codes (N, C) with scales (N, 1) -> (T, N), summed as integers."""
+    ### BEGIN SOLUTION
+    x_codes, x_scales = quantize(x, 8)
+    sums = x_codes.to(torch.int32) @ codes.to(torch.int32).T
+    return sums * x_scales * scales.T
+    ### END SOLUTION
+
+
+# %%
+# teachgrade: show
+check("quantization.q6", w8a8)
+
+# %% [markdown]
+# ## q7. Where the loss comes from
+#
+# In four or five sentences: with the same number of bits, why do groups lose less than rows, and rows less than one scale for the
+# whole matrix? What do smaller groups cost? And why does one activation a hundred times larger than the others hurt W8A8 more
+# than one such weight hurts 8-bit weights?
+#
+# *Your answer here.*
+
+# %% [markdown]
+# ## Your codes in a real model
+#
+# Every matrix of the bundled model is replaced by what your codes stand for. The score is bits per byte of text that the model was
+# not trained on: the lower, the better it predicts.
+
+# %%
+# teachgrade: show
+import copy
+import json
+from importlib import resources
+
+import matplotlib.pyplot as plt
+
+import teachkit as tk
+
+model = tk.load("bundled")
+folder = resources.files("teachkit") / "checkpoints" / "bundled"
+texts = list(json.loads((folder / "heldout.json").read_text(encoding="utf-8")).values())
+text = [one[:4000] for one in texts[:6]]
+
+
+def replaced(change):
+    """The model with another matrix in place of each"""
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.dim() == 2:
+                weight.copy_(change(weight))
+    return made
+
+
+def in_groups(w, bits, size):
+    codes, scales = quantize_groups(w, bits, size)
+    return dequantize(codes.reshape(-1, size), scales.reshape(-1, 1)).reshape(w.shape)
+
+
+ways = {"fp32": lambda w: w}
+for bits in (8, 4, 3):
+    ways[f"{bits} bits, rows"] = lambda w, bits=bits: dequantize(*quantize(w, bits))
+    ways[f"{bits} bits, groups of 32"] = lambda w, bits=bits: in_groups(w, bits, 32)
+scores = {name: tk.evaluate.bits_per_byte(replaced(change), text) for name, change in ways.items()}
+for name, score in scores.items():
+    print(f"{name:22} {score:.3f} bits per byte")
+plt.barh(list(scores), list(scores.values()))
+plt.xlabel("bits per byte of held-out text")
+plt.xlim(left=0.9 * min(scores.values()))
+plt.gca().invert_yaxis()
+plt.show()
