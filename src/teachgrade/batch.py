@@ -87,7 +87,8 @@ class Batch:
     def _key(self, content_key: str) -> str:
         return results.key_of(content_key, self.key.lab, self.seed, self.sandbox)
 
-    def _grade_and_write(self, entry: Entry, folder: Path) -> dict[str, Any]:
+    def result_of(self, entry: Entry) -> dict[str, Any]:
+        """Grade one submission, whatever it is. Nothing is written."""
         with self._lock:
             slot = self._slots.pop()
         try:
@@ -95,9 +96,12 @@ class Batch:
         finally:
             with self._lock:
                 self._slots.append(slot)
-        made = results.make(
+        return results.make(
             entry.student, entry.file, self._key(_content_key(entry)), self.key.lab, outcome, self.sandbox
         )
+
+    def _grade_and_write(self, entry: Entry, folder: Path) -> dict[str, Any]:
+        made = self.result_of(entry)
         results.write(folder, made)
         return made
 

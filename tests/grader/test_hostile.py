@@ -1,0 +1,66 @@
+"""Submissions that break, cheat or attack: the right status, no mark gained, nothing left behind."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+
+import pytest
+
+from conftest import ROOT, key_of, lab_named, needs_sandbox, worker
+from hostile import CASES, Case, Target
+from teachgrade.batch import Batch
+from teachgrade.collect import find
+from teachgrade.sandbox import Limits
+
+TARGETS = {"attention": Target("q1", "softmax"), "kv_cache": Target("q3", "rotate")}
+LIMITS = Limits(memory_bytes=2**30)
+SAMPLE = random.Random(0).sample(range(len(CASES)), 12)
+
+
+def cases(stem):
+    return [
+        pytest.param(
+            stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else pytest.mark.stress
+        )
+        for at, case in enumerate(CASES)
+    ]
+
+
+def grade(folder, stem, case: Case):
+    (folder / "in").mkdir()
+    (folder / "in" / "student.ipynb").write_bytes(case.make(lab_named(stem), TARGETS[stem]))
+    batch = Batch(key_of(stem), lambda slot: worker(stem, slot, LIMITS), seed="tests", sandbox="bubblewrap")
+    (entry,) = find([folder / "in"], stem)
+    return batch.result_of(entry)
+
+
+def processes():
+    """Those that a sandbox could have left."""
+    seen = subprocess.run(["ps", "-eo", "uid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in seen.splitlines() if line.split()[0].startswith("6000") or "bwrap" in line]
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("stem", "case"), [*cases("attention"), *cases("kv_cache")])
+def test_case(stem, case, tmp_path, monkeypatch):
+    monkeypatch.setenv("A_SECRET", "of the grader")
+    before = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+    result = grade(tmp_path, stem, case)
+    assert result["status"] == case.status, result
+    target = TARGETS[stem]
+    for question in result["questions"]:
+        if question["status"] == "by_hand":
+            continue
+        if case.nothing:
+            assert question["points"] == 0
+        elif question["question"] == target.question and case.lost is not None:
+            assert question["points"] == 0
+            assert question["status"] in case.lost, question
+        else:
+            assert question["status"] == "passed", question
+    assert case.notes in "\n".join(result["notes"])
+    after = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert after == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
+    assert processes() == []
