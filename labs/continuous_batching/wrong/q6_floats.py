@@ -1,0 +1,8 @@
+"""Steps are whole."""
+
+def bounds(requests, budget):
+    total, out = 0, []
+    for p, m in requests:
+        total += (p + m) / budget + m
+        out.append(total)
+    return out
