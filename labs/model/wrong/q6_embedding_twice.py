@@ -1,0 +1,7 @@
+"""The embedding is stored once, and used twice."""
+
+def count_parameters(config):
+    C, D = config["d_model"], config["head_dim"]
+    attention = 2 * C * D * (config["n_heads"] + config["n_kv_heads"])
+    block = attention + 3 * C * config["d_ff"] + 2 * C
+    return 2 * config["vocab_size"] * C + config["n_layers"] * block + C
