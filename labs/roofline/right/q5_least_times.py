@@ -1,0 +1,2 @@
+def utilisation(flops, bytes, seconds, peak_flops, bandwidth):
+    return (flops / peak_flops) / seconds, (bytes / bandwidth) / seconds

@@ -1,0 +1,3 @@
+def utilisation(flops, bytes, seconds, peak_flops, bandwidth):
+    rate = 1 / seconds
+    return rate * flops / peak_flops, rate * bytes / bandwidth

@@ -1,0 +1,6 @@
+"""The weights are read once for the whole batch."""
+
+
+def decode_cost(n_weights, batch, context, kv_numbers, group, bytes_per_weight, bytes_per_kv):
+    kv = batch * context * kv_numbers
+    return 2 * n_weights * batch + 2 * group * kv, batch * n_weights * bytes_per_weight + kv * bytes_per_kv
