@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # Lab: what a step waits for
 #
 # A processor has a peak of arithmetic and a bandwidth of memory, and a step waits for one of the two. You write the count of both, the bound that
