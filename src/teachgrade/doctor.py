@@ -97,12 +97,12 @@ def _try(what: str, name: str, arguments: Sequence[object], good: Callable[[Any]
     try:
         deadline = time.monotonic() + PATIENCE_S
         worker.receive(deadline)
-        worker.send({"cells": [[1, _CODE]]}, deadline)
+        worker.send({"cells": [[1, _CODE]], "withheld": []}, deadline)
         while "loaded" not in worker.receive(deadline):
             pass
         ops = [{"do": "call", "name": name, "args": tuple(arguments), "kwargs": {}}, {"do": "see", "of": Ref(0), "label": ""}]
         deadline = time.monotonic() + (3.0 if name == "sleeps" else 30.0)
-        worker.send({"id": 0, "ops": ops}, deadline)
+        worker.send({"id": 0, "ops": ops, "withheld": []}, deadline)
         seen = worker.receive(deadline)["seen"][0]
     except Ended as error:
         seen = error

@@ -107,7 +107,8 @@ class _Session:
         place = 0
         cells = [[c.place, c.source] for c in self.submission.cells if c.place not in self.skipped]
         try:
-            worker.send({"cells": cells}, deadline)
+            names = [name for question in self.key.lab.questions for name in question.withholds]
+            worker.send({"cells": cells, "withheld": names}, deadline)
             for _ in range(len(cells) + 1):
                 message = worker.receive(deadline)
                 if isinstance(message, dict) and isinstance(message.get("loaded"), list):
@@ -162,7 +163,8 @@ class _Session:
     def _ask(self, at: int, question: Question) -> Any:
         assert self.worker is not None
         deadline = time.monotonic() + question.limit_s
-        self.worker.send({"id": at, "ops": self.key.recorded[at].ops}, deadline)
+        asked = {"id": at, "ops": self.key.recorded[at].ops, "withheld": list(question.withholds)}
+        self.worker.send(asked, deadline)
         answer = self.worker.receive(deadline)
         if not isinstance(answer, dict) or answer.get("id") != at or type(answer.get("id")) is not int:
             raise Ended("crashed", "it answered something that it was not asked")

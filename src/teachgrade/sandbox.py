@@ -25,7 +25,7 @@ from teachgrade.mounts import Mounts
 from teachgrade.values import LENGTHS, MOST_BLOB, MOST_HEADER, WireError, pack, unpack
 
 HERE = Path(__file__).resolve().parent
-INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "worker.py")
+INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "withheld.py", "worker.py")
 LOOK_S = 0.02  # how often the watch looks
 
 

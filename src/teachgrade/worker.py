@@ -3,8 +3,8 @@
 Started inside the sandbox, one process for a submission. From the moment the first cell runs, nothing that comes
 from here is to be believed, which is all right: it is only compared.
 
-    <- {"cells": [[place, source], ...]}     -> {"cell": place} before each, {"loaded": [...]} after the last
-    <- {"id": n, "ops": [...]}               -> {"id": n, "seen": [...]}
+    <- {"cells": [[place, source], ...], "withheld": [names]}    -> {"cell": place} before each, {"loaded": [...]} at the end
+    <- {"id": n, "ops": [...], "withheld": [names]}              -> {"id": n, "seen": [...]}
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import teachgrade
 from teachgrade.cells import is_shown_only, run_cell
 from teachgrade.operations import play
 from teachgrade.values import WireError, pack, read
+from teachgrade.withheld import stand_in, withheld
 
 
 def main() -> None:
@@ -37,9 +38,12 @@ def main() -> None:
             return
         _seed()
         if "cells" in request:
+            stand_in(request["withheld"])
             _send(replies, {"loaded": _load(request["cells"], names, files, replies)})
         else:
-            _send(replies, {"id": request["id"], "seen": play(request["ops"], names, files)})
+            with withheld(request["withheld"]):
+                seen = play(request["ops"], names, files)
+            _send(replies, {"id": request["id"], "seen": seen})
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:

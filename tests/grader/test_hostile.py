@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT, key_of, lab_named, needs_sandbox, worker
+from at_hand import ROOT, key_of, lab_named, needs_sandbox, worker
 from hostile import CASES, Case, Target
 from teachgrade.batch import Batch
 from teachgrade.collect import find
