@@ -1,0 +1,141 @@
+"""Batches: nothing lost, nothing done twice, the same marks on every run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from at_hand import ROOT, key_of, lab_named, needs_sandbox, worker
+from hostile import notebook, solved
+from teachgrade.batch import Batch, shard
+from teachgrade.collect import find
+from teachgrade.result import marks, path_of, read_all, write
+from teachgrade.sandbox import Ended
+from teachgrade.source import without_solutions
+
+STEM = "kv_cache"
+
+
+def hand_in(folder, n):
+    """So many submissions: right, blank, partly right, unreadable."""
+    folder.mkdir()
+    lab = lab_named(STEM)
+    right, blank = notebook(solved(lab)), notebook(without_solutions(lab.source))
+    partly = notebook(solved(lab).replace("2 * n_layers", "3 * n_layers"))
+    for number in range(n):
+        (folder / f"s{number:04}.ipynb").write_bytes((right, blank, partly, b"{")[number % 4])
+    return folder
+
+
+def batch(workers=1, start=None):
+    return Batch(key_of(STEM), start or (lambda slot: worker(STEM, slot)), seed="tests", sandbox="bubblewrap", workers=workers)
+
+
+def all_marks(folder):
+    return [marks(result) for result in read_all([folder])]
+
+
+@needs_sandbox
+def test_points_statuses_and_a_second_run_that_does_nothing(tmp_path):
+    entries = find([hand_in(tmp_path / "in", 4)], STEM)
+    shown = []
+    done = batch(workers=2).run(entries, tmp_path / "out", lambda now: shown.append(now.done))
+    assert shown == [1, 2, 3, 4]
+    assert done.by_status == {"graded": 3, "unreadable": 1}
+    results = read_all([tmp_path / "out"])
+    assert [one["points"] for one in results] == [15, 0, 13, 0]
+    assert results[2]["questions"][5]["message"] == "Queries are not kept: two numbers for each place, not three."
+    before = all_marks(tmp_path / "out")
+
+    def never(slot):
+        raise AssertionError("graded again")
+
+    again = batch(start=never).run(entries, tmp_path / "out")
+    assert again.resumed == 4
+    assert all_marks(tmp_path / "out") == before
+    batch().run(entries, tmp_path / "again")
+    assert all_marks(tmp_path / "again") == before
+
+
+@needs_sandbox
+def test_only_what_changed_is_graded_again(tmp_path):
+    folder = hand_in(tmp_path / "in", 2)
+    batch().run(find([folder], STEM), tmp_path / "out")
+    (folder / "s0001.ipynb").write_bytes((folder / "s0000.ipynb").read_bytes())
+    done = batch().run(find([folder], STEM), tmp_path / "out")
+    assert done.resumed == 1
+    assert [one["points"] for one in read_all([tmp_path / "out"])] == [15, 15]
+
+
+def test_the_machines_fault_is_tried_again_and_never_a_mark(tmp_path):
+    starts = []
+
+    def broken(slot):
+        starts.append(slot)
+        raise Ended("sandbox_error", "no namespaces today")
+
+    entries = find([hand_in(tmp_path / "in", 1)], STEM)
+    done = batch(start=broken).run(entries, tmp_path / "out")
+    assert done.by_status == {"sandbox_error": 1}
+    assert len(starts) == 3
+    assert batch(start=broken).run(entries, tmp_path / "out").resumed == 0
+
+
+def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    write(tmp_path, {"student": "ada", "schema": 1, "points": 1})
+    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk")))
+    with pytest.raises(OSError, match="disk"):
+        write(tmp_path, {"student": "ada", "schema": 1, "points": 2})
+    assert [p.name for p in tmp_path.iterdir()] == [path_of(tmp_path, "ada").name]
+    assert json.loads(path_of(tmp_path, "ada").read_text())["points"] == 1
+
+
+@pytest.mark.parametrize("student", ["../../etc/passwd", "a/b", "..", "", "ä" * 300, "x\0y", "CON", "a b"])
+def test_names_never_become_paths(tmp_path, student):
+    assert path_of(tmp_path, student).parent == tmp_path
+    assert len(path_of(tmp_path, student).name) < 100
+
+
+def test_shards_are_a_partition(tmp_path):
+    entries = find([hand_in(tmp_path / "in", 40)], STEM)
+    parts = [shard(entries, i, 3) for i in (1, 2, 3)]
+    assert sorted(e.student for part in parts for e in part) == [e.student for e in entries]
+    assert min(map(len, parts)) > 5
+    for wrong in ((0, 3), (4, 3), (1, 0)):
+        with pytest.raises(ValueError, match="shard"):
+            shard(entries, *wrong)
+
+
+GRADE = f"""
+import sys
+sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests" / "grader")!r}]
+from pathlib import Path
+from test_batch import batch
+from teachgrade.collect import find
+batch(workers=2).run(find([Path(sys.argv[1])], "kv_cache"), Path(sys.argv[2]))
+"""
+
+
+@needs_sandbox
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.stress)])
+def test_killed_at_random_moments_and_resumed(tmp_path, kills):
+    """kill -9, again and again; in the end the marks are those of an undisturbed run."""
+    n = 60 if kills > 1 else 6
+    folder = hand_in(tmp_path / "in", n)
+    batch(workers=2).run(find([folder], STEM), tmp_path / "undisturbed")
+    draw = random.Random(kills)
+    for _ in range(kills):
+        process = subprocess.Popen([sys.executable, "-c", GRADE, str(folder), str(tmp_path / "out")])
+        time.sleep(draw.uniform(3, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run([sys.executable, "-c", GRADE, str(folder), str(tmp_path / "out")], check=True)
+    assert all_marks(tmp_path / "out") == all_marks(tmp_path / "undisturbed")
+    assert len(all_marks(tmp_path / "out")) == n
