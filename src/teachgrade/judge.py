@@ -15,7 +15,6 @@ from typing import Any
 from teachgrade.compare import NOT_YET, difference
 from teachgrade.lab import Lab, Solution, seen_by
 from teachgrade.scenario import Recorded
-from teachgrade.values import Raised
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ class Key:
         """The message of the wrong solution that gives the same, of those recordings that were wrong; or None."""
         votes: Counter[int] = Counter()
         for at, values in seen.items():
-            if not isinstance(values, list) or any(isinstance(value, Raised) for value in values):
-                continue
             for number, solution in enumerate(self.wrong):
                 if solution.question == self.recorded[at].question and not first_difference(
                     self.recorded[at], self.mistake(at, number), values
