@@ -83,11 +83,6 @@ from teachkit.block_table import BlockTable
 from teachkit.engine import Engine
 from teachkit.paged import PagedCache
 
-try:
-    import resource  # counts pages of memory; not on Windows
-except ImportError:
-    resource = None
-
 torch.set_grad_enabled(False)  # nothing is trained here
 started = time.perf_counter()
 about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
@@ -856,22 +851,16 @@ print("the same answers:", answered[False] == answered[True])
 
 
 # %%
-def pages_so_far():
-    """Pages of memory that the operating system has handed out to this process"""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else math.nan
-
-
 def first_token(share, n=640):
-    """TTFT of n tokens, this share of them stored by an earlier request; pages taken meanwhile"""
+    """TTFT of n tokens, this share of them stored by an earlier request"""
     engine = Engine(model, n_blocks=96, block_size=16, max_batch_tokens=1024)
     if share:
         engine.submit([*ids[: round(n * share)].tolist(), 7], max_new_tokens=1)
         engine.run()
-    before = pages_so_far()
     request = engine.submit(ids[:n].tolist(), max_new_tokens=1)
     engine.run()
     assert request.sequence.reused == round(n * share)
-    return request.ttft_s, pages_so_far() - before
+    return request.ttft_s
 
 
 first_token(0)  # not counted
@@ -883,23 +872,15 @@ ttft = {share: min(found) for share, found in runs.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table = "\n".join(
-    f"| {share:.0%} | {round(640 * (1 - share))} | {s * 1e3:.0f} | {s / ttft[0][0]:.2f} | {'not counted' if math.isnan(pages) else f'{pages:,.0f}'} |"
-    for share, (s, pages) in ttft.items()
-)
-scores_mb = config.n_heads * 640 * 640 * 4 / 1e6
-half_told = (
-    f"That it takes less than half has to do with memory. The scores of the whole prompt are tensors of {scores_mb:.1f} MB. "
-    "Memory for tensors so large can go back to the operating system after use, and is handed out anew for the next, "
-    "page by page: the last column counts the pages."
-    if ttft[0.5][0] < 0.48 * ttft[0][0] and ttft[0][1] > 2 * ttft[0.5][1]
-    else ""
+    f"| {share:.0%} | {round(640 * (1 - share))} | {s * 1e3:.0f} | {s / ttft[0]:.2f} |"
+    for share, s in ttft.items()
 )
 Markdown(f"""
-| stored | tokens computed | TTFT, ms | share of the whole | pages handed out |
-| ---: | ---: | ---: | ---: | ---: |
+| stored | tokens computed | TTFT, ms | share of the whole |
+| ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** Prefill waits for arithmetic. In the matrices it goes with the tokens computed. In attention too, though the second half of a prompt sees three quarters of all that is seen: masked scores are computed as well, 640 × 640 for the whole, 320 × 640 for the half. {half_told}
+**Explain.** Prefill waits for arithmetic. In the matrices it goes with the tokens computed. In attention too, though the second half of a prompt sees three quarters of all that is seen: masked scores are computed as well, 640 × 640 for the whole, 320 × 640 for the half.
 
 At nine tenths more than a tenth is left: what does not depend on the number of tokens, such as starting operations, reading all weights once, gathering the stored past.
 
