@@ -83,11 +83,6 @@ from teachkit.block_table import BlockTable
 from teachkit.engine import Engine
 from teachkit.paged import PagedCache
 
-try:
-    import resource  # counts pages of memory; not on Windows
-except ImportError:
-    resource = None
-
 torch.set_grad_enabled(False)  # nothing is trained here
 started = time.perf_counter()
 about_this_run = display(Markdown(f"This run — {tk.measure.caption()[1:-1]}."), display_id=True)
@@ -121,9 +116,9 @@ for name, found in (("prompts", prompts), ("answers", answers)):
 # - reserve its final length, if an oracle told it;
 # - reserve nothing. Hand out *blocks* of $P$ slots as they are needed; any free block will do.
 #
-# In each step a request stores one token more, and in each step it holds its slots, full or empty. So we count a slot once for every step in which somebody holds it, and sum over all requests.
+# A request holds its slots, full or empty, in every step of its life. So we count each of them once a step, and sum over all requests.
 #
-# **Predict.** Which share of what is so counted is *empty*, for the whole row and for each of the three alternatives? For the blocks, take $P = 16$; the table has other sizes too.
+# **Predict.** Which share of this sum is *empty*, for the whole row and for each alternative? For the blocks, take $P = 16$; the table has other sizes too.
 
 # %%
 CONTEXT = 1024
@@ -207,7 +202,7 @@ for name, rule in ({"(none ever empty)": in_blocks(1)} | RULES).items():
 # %% [markdown]
 # **Explain.** Blocks of 16 serve 28.6 requests at a time where whole rows serve four: seven times as many, and hardly fewer than with no slot ever empty. (That is 30.2 and not 29, since the last steps, with long texts and nobody waiting, are not counted.) With the oracle it is 21; blocks of 128 waste as much.
 #
-# Counted by slots, the empty share is that of the first table, as it must be: in whatever order they come, all requests live through the same moments. The mean over the *steps* is lower. It counts a full machine no more than one that is nearly done, where a few long texts are left and half a block is little beside hundreds of tokens. For a busy server the number is the one by slots.
+# Summed over all steps, the empty share is that of the first table, as it must be: in whatever order they come, all requests live through the same moments. The mean *of the steps* is lower, for it counts the last ones, with a few long texts and hardly an empty slot, as much as those of a full machine.
 
 # %% [markdown]
 # ## 2. An allocator and a block table
@@ -274,7 +269,7 @@ print("A's token 9 lies in block", A.blocks[9 // 4], "slot", 9 % 4)
 # %% [markdown]
 # ## 3. Write and read through the table
 #
-# The keys of one layer are a pool of shape $(N, H_{kv}, P, D)$, and so are its values. As in the lesson on the KV cache, the model asks for a plan, and each layer for a view whose `attend` stores what is new and reads what is there. Only these two know of blocks. The plan also says at which positions the new tokens stand, which their rotation needs, and which of them are no padding: all, in a single sequence.
+# The keys of one layer are a pool of shape $(N, H_{kv}, P, D)$, and so are its values. As in the lesson on the KV cache, the model asks for a plan, and each layer for a view whose `attend` stores what is new and reads what is there. Only these two know of blocks. The plan also says where the new tokens stand, for their rotation, and which are no padding (here all).
 
 
 # %%
@@ -428,7 +423,7 @@ print(torch.allclose(block_by_block(q, k, v, range(4), n), reference, atol=1e-5)
 # A loop over hundreds of blocks would start thousands of small operations. `teachkit.block_attention` turns it round. In a step of decode each sequence has one query, and a block belongs to one sequence. So every block of the pool is given its own sequence's query, and one batched product of
 # $(N, H_{kv}, G, D)$ with $(N, H_{kv}, D, P)$ does them all where they lie; $G = H / H_{kv}$ query heads share a key. Then the pieces are summed by sequence.
 #
-# The product takes blocks as they lie in the pool, those too that nobody reads; their pieces are dropped. That pays while they are few. If more of them would be computed than are read, the package copies those that are read, as they are, and goes on with the copies.
+# The product takes blocks as they lie in the pool, also those that nobody reads, and their pieces are dropped. If these are more than the others, the package copies the blocks that are read, and goes on with the copies.
 #
 # **Predict.** 48 requests of our trace, each at a random moment; one layer of SmolLM2-135M's shape ([config.json](https://huggingface.co/HuggingFaceTB/SmolLM2-135M/blob/main/config.json)), 9 query heads over 3 key/value heads of 64 numbers; $P = 16$, fp32. A server may gather the pasts as
 # one padded batch, or row by row, or leave the blocks in place. How many times the bytes of all that is stored does each copy? Remember that a block lies as $(H_{kv}, P, D)$, and attention wants $(H_{kv}, S, D)$: all blocks of the first head, then all of the second.
@@ -550,7 +545,7 @@ for name, (make, layout, lengths) in WAYS.items():
     print(f"{name:32} {right!s:>7} {copied[name] / stored_bytes:14.1f}")
 
 # %% [markdown]
-# **Predict.** How many times as long as *in place* do the gathers take? And contiguous rows, padded to the longest, which the earlier cache has and nobody needs to copy?
+# **Predict.** How many times as long as *in place* do the gathers take? And rows as a rectangular cache has them, contiguous and padded to the longest, which nobody needs to copy?
 
 # %%
 timings = tk.measure.time_calls(ways, repeats=15)  # in turn: A B C D A B C D
@@ -570,20 +565,20 @@ Markdown(f"""
 
 **Explain.** All read the same {stored_bytes / 1e6:.1f} MB of keys and values. The padded gather copies each past up to the length of the longest, and twice: out of the pool, and once more to put the heads in front. (The second copy is owed to the pool's layout, not to gathers as such.) Row by row nothing is padded, but {len(stored)} times as many operations are started. In place nothing is copied but a query and a piece for each block.
 
-With half of the pool idle, half of the product is done for nothing. With more the package copies: once and without padding, for pieces need no order.
+With half of the pool idle, half of the product is done for nothing. With more idle still, the package copies: into fresh memory, but once and without padding, since pieces need no order.
 
-Contiguous rows copy nothing, but compute {rectangle:,} slots for {sum(stored):,} tokens. Where all pasts are equally long nothing is padded, and then blocks in place take {even:.1f} times as long as rows: pieces have their price. So blocks in place do not beat contiguous memory. They beat bringing it about, and padding.
+Contiguous rows copy nothing, but compute {rectangle:,} slots for {sum(stored):,} tokens. Where all pasts are equally long nothing is padded, and then blocks in place take {even:.1f} times as long as rows: pieces have their price. Blocks in place do not beat contiguous rows of the right length. They beat the copying and the padding.
 
 {tk.measure.caption()}
 """)
 
 # %% [markdown]
-# **When, then?** In place where each past is read by one query and most of the pool is in use: decode, on a busy server. A gather where the copy serves many: the 64 queries of a *chunk of a prompt* read the same past, so a copy costs each of them a 64th, while in place there would be a piece for each query and block. `teachkit` gathers there, sequence by sequence.
+# **When, then?** In place where one query reads each past and most of the pool is in use: decode, on a busy server. A gather where the copy serves many queries. 64 tokens of a *prompt* read the same past: a copy costs each of them a 64th, while in place each would need a piece of every block. `teachkit` gathers there, sequence by sequence.
 
 # %% [markdown]
 # ## 5. One block, several owners
 #
-# Two sequences with the same past can list the same blocks: keys and values depend on nothing else. That takes a count of owners for each block: it is free again when the last one has left. And it takes one rule: nobody writes into a block that another one owns. Only the last block of a past, if it is not full, is in question. Whoever is first to write into it takes a copy: *copy on write*.
+# Two sequences with the same past can list the same blocks: keys and values depend on nothing else. That takes a count of owners for each block, which is free again when the last has left, and one rule: nobody writes into a block that another one owns. Only the last block of a past, if it is not full, is in question. Whoever is first to write into it takes a copy: *copy on write*.
 
 
 # %%
@@ -827,7 +822,7 @@ figures.block_table(recorder.frames, frame=4)
 # %% [markdown]
 # ### What a shared system prompt saves
 #
-# Eight requests begin with the same 256 tokens and go on with 24 of their own; each gets 8 tokens of answer. An `Engine`, the next chapter's subject, serves them over one pool of blocks; `reuse` says whether it looks for known ones. The first request is a step ahead: what has not been computed yet cannot be found.
+# Eight requests begin with the same 256 tokens and go on with 24 of their own; each gets 8 tokens of answer. An `Engine`, the next chapter's subject, serves them over one pool of blocks, at most `max_batch_tokens` in a step; `reuse` says whether it looks for known blocks. The first request is a step ahead: what has not been computed yet cannot be found.
 #
 # **Predict.** How many blocks of 16 do they own together, with and without sharing? How many prompt tokens are computed?
 
@@ -856,22 +851,16 @@ print("the same answers:", answered[False] == answered[True])
 
 
 # %%
-def pages_so_far():
-    """Pages of memory that the operating system has handed out to this process"""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else math.nan
-
-
 def first_token(share, n=640):
-    """TTFT of n tokens, this share of them stored by an earlier request; pages taken meanwhile"""
+    """TTFT of n tokens, this share of them stored by an earlier request"""
     engine = Engine(model, n_blocks=96, block_size=16, max_batch_tokens=1024)
     if share:
         engine.submit([*ids[: round(n * share)].tolist(), 7], max_new_tokens=1)
         engine.run()
-    before = pages_so_far()
     request = engine.submit(ids[:n].tolist(), max_new_tokens=1)
     engine.run()
     assert request.sequence.reused == round(n * share)
-    return request.ttft_s, pages_so_far() - before
+    return request.ttft_s
 
 
 first_token(0)  # not counted
@@ -883,23 +872,15 @@ ttft = {share: min(found) for share, found in runs.items()}
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table = "\n".join(
-    f"| {share:.0%} | {round(640 * (1 - share))} | {s * 1e3:.0f} | {s / ttft[0][0]:.2f} | {'not counted' if math.isnan(pages) else f'{pages:,.0f}'} |"
-    for share, (s, pages) in ttft.items()
-)
-scores_mb = config.n_heads * 640 * 640 * 4 / 1e6
-half_told = (
-    f"That it takes less than half has to do with memory. The scores of the whole prompt are tensors of {scores_mb:.1f} MB. "
-    "Memory for tensors so large can go back to the operating system after use, and is handed out anew for the next, "
-    "page by page: the last column counts the pages."
-    if ttft[0.5][0] < 0.48 * ttft[0][0] and ttft[0][1] > 2 * ttft[0.5][1]
-    else ""
+    f"| {share:.0%} | {round(640 * (1 - share))} | {s * 1e3:.0f} | {s / ttft[0]:.2f} |"
+    for share, s in ttft.items()
 )
 Markdown(f"""
-| stored | tokens computed | TTFT, ms | share of the whole | pages handed out |
-| ---: | ---: | ---: | ---: | ---: |
+| stored | tokens computed | TTFT, ms | share of the whole |
+| ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** Prefill waits for arithmetic. In the matrices it goes with the tokens computed. In attention too, though the second half of a prompt sees three quarters of all that is seen: masked scores are computed as well, 640 × 640 for the whole, 320 × 640 for the half. {half_told}
+**Explain.** Prefill waits for arithmetic. In the matrices it goes with the tokens computed. In attention too, though the second half of a prompt sees three quarters of all that is seen: masked scores are computed as well, 640 × 640 for the whole, 320 × 640 for the half.
 
 At nine tenths more than a tenth is left: what does not depend on the number of tokens, such as starting operations, reading all weights once, gathering the stored past.
 
@@ -987,7 +968,7 @@ Markdown(f"""
 | --- | ---: | ---: | ---: | ---: | ---: |
 {table}
 
-**Explain.** A step has a fixed price: some {started_per_step["as whole rows"]} operations are started and {weights_mb:.0f} MB of weights read, for one request as for 28. With one or four, that is nearly all of it; so four are nearly as quick as one. What each request adds, its own row in every product and its own past, shows with 28.
+**Explain.** A step has a fixed price: some {round(started_per_step["as whole rows"], -1)} operations are started and {weights_mb:.0f} MB of weights read, for one request as for 28. With one or four, that is nearly all of it; so four are nearly as quick as one. What each request adds, its own row in every product and its own past, shows with 28.
 
 Seven times the requests give **{gain:.1f}** times the throughput of four, and **{whole:.1f}** times that of one. The same blocks are worth {gain:.1f} or {whole:.1f}, depending on what they are compared with; so it is with the published numbers at the end of this page. Paging computes nothing faster: it makes room for a larger batch, and the batch does the rest.
 
@@ -1000,7 +981,7 @@ Seven times the requests give **{gain:.1f}** times the throughput of four, and *
 # %% [markdown]
 # ## What real systems do
 #
-# - **vLLM** brought *PagedAttention* ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180)). Where others had tokens in 20.4 % to 38.2 % of the cache's memory, it had them in 96.3 %. Its kernel took 20 % to 26 % longer than one over contiguous rows, as pieces have their price here, and that was worth it. It now finds blocks by
+# - **vLLM** brought *PagedAttention* ([Kwon et al. 2023](https://arxiv.org/abs/2309.06180)). Where others had tokens in 20.4 % to 38.2 % of the cache's memory, it had them in 96.3 %. Its kernel took 20 % to 26 % longer than one over contiguous rows of the right length, and that was worth it. It now finds blocks by
 #   [a chain of hashes](https://docs.vllm.ai/en/latest/design/prefix_caching/), as we do.
 # - **SGLang** keeps all pasts in a tree by their tokens, so a shared beginning is a shared path ([Zheng et al. 2023](https://arxiv.org/abs/2312.07104), *RadixAttention*).
 # - **TensorRT-LLM** has a pool of blocks whose size must be [a power of two](https://nvidia.github.io/TensorRT-LLM/features/kvcache.html), and enters a block in a search structure once it is full.
@@ -1056,7 +1037,7 @@ Markdown(f"""
 #
 # </details>
 #
-# **2. Holes.** Reserve final lengths in *contiguous* memory: a request goes into the first hole that is long enough (*first fit*). Serve the trace in 4,096 slots with that rule. Which share of the memory is free, on average, while the next request does not fit? And if any place will do?
+# **2. Holes.** Reserve final lengths in *contiguous* memory: a request goes into the first hole that is long enough (*first fit*). Serve the trace in 4,096 slots with that rule. Which share of the memory is free, on average, while the next request does not fit? And which one if any place will do?
 #
 # <details>
 # <summary>Answer</summary>
@@ -1082,11 +1063,12 @@ Markdown(f"""
 #
 # steps = serve(RULES["the final length"], 4096)
 # free = statistics.mean(1 - held / 4096 for _, _, held, waiting in steps if waiting)
-# print("one stretch: {:.1%} free, {:.1f} at a time".format(*first_fit(4096)))
-# print(f"any place:   {free:.1%} free, {at_a_time['the final length']:.1f} at a time")
+# print("{:.1%} free, {:.1f} at a time".format(*first_fit(4096)))  # 14.0% free, 18.7 at a time
+# print(f"{free:.1%} free, {at_a_time['the final length']:.1f} at a time")  # 2.5% free, 21.2 at a time
+# assert [round(x, 3) for x in (first_fit(4096)[0], free)] == [0.14, 0.025]
 # ```
 #
-# In one stretch 14 % are free with 18.7 requests at a time; in any place 2.5 %, with 21.2. The second is too little for the next request, wherever it lies. The difference is external fragmentation, room that would do if it were in one piece. It comes on top of what is reserved for later, and blocks do away with both.
+# Where any place will do, what is free is too little for the next request. What is free beyond that is external fragmentation, room that would do if it were in one piece. It comes on top of what is reserved for later, and blocks do away with both.
 #
 # </details>
 #

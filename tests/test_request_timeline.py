@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -447,6 +448,12 @@ class TestInABrowser:
         )
         assert small == 0, "targets below 44 px"
         assert page.locator(".tk-rt-scroll").evaluate("e => e.scrollWidth > e.clientWidth")
+        # On a page with several figures the common styles may come last.
+        page.add_style_tag(path=Path(figures.__file__).parent / "figure.css")
+        sizes = page.locator(".tk-rt-chart svg").evaluate_all(
+            "all => all.map(e => [e.clientHeight, +e.getAttribute('height')])"
+        )
+        assert all(shown == pytest.approx(drawn, abs=1) for shown, drawn in sizes), sizes
         page.locator("input[type=range]").press("End")
         assert page.evaluate(
             "(() => { const [c, s] = ['.cursor', '.tk-rt-scroll']"

@@ -1019,7 +1019,7 @@ CLAIMS = (
         "A measurement, quoted from vLLM's "
         "[announcement](https://blog.vllm.ai/2023/06/20/vllm.html). Against other serving "
         "systems its [paper](https://arxiv.org/abs/2309.06180) says 2 to 4.",
-        taught="paged_cache 7, paged_cache claims",
+        taught="paged_cache 7, paged_cache claims, continuous_batching claims",
     ),
     Claim(
         "ucla-20",

@@ -64,11 +64,6 @@ class Sequence:
         return len(self.tokens) - self.start
 
     @property
-    def unreserved_blocks(self) -> int:
-        """Blocks that its known tokens will need beyond those it has."""
-        return self.table.missing(len(self.tokens) - self.table.length)
-
-    @property
     def output(self) -> list[int]:
         """Tokens that were generated."""
         return self.tokens[self.n_prompt :]
