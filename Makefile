@@ -22,7 +22,7 @@ INSTALL_pip := $(PY) -m pip install --quiet --disable-pip-version-check
 INSTALL_uv := $(PY) -m pip install --quiet --disable-pip-version-check uv && \
 	$(PY) -m uv pip install --quiet --python $(PY) --torch-backend=auto
 
-CODE := $(wildcard src tests tools training benchmarks notebooks book/_ext)
+CODE := $(wildcard src tests tools training benchmarks notebooks labs book/_ext)
 QUICK := -m "not slow and not stress"
 
 help:  ## list the targets
@@ -31,7 +31,7 @@ help:  ## list the targets
 $(INSTALLED):
 	"$(PYTHON)" -m venv $(VENV)
 	rm -f $(VENV)/installed-*
-	$(INSTALL_$(INSTALLER)) -c constraints.txt -e ".[book,labs,test,bench]"
+	$(INSTALL_$(INSTALLER)) -c constraints.txt -e ".[book,labs,test,bench,grade,cluster]"
 	@touch $@
 
 book: $(INSTALLED)  ## build the book into _build/html; lessons are executed, warnings are errors
@@ -44,10 +44,11 @@ test: lint types book  ## verify everything: lint, types, book, tests, coverage;
 check: lint types  ## the quick one: lint, types and unit tests
 	$(PY) -m pytest $(QUICK)
 
-lint: $(INSTALLED)  ## format and lint, and each lesson's .py and .ipynb agree
+lint: $(INSTALLED)  ## format and lint; each lesson's .py and .ipynb, each lab and what is derived from it agree
 	$(PY) -m ruff format --check $(CODE)
 	$(PY) -m ruff check $(CODE)
 	$(PY) tools/notebooks.py --check
+	$(PY) tools/labs.py --check
 
 types: $(INSTALLED)
 	$(PY) -m mypy

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from notebooks import repository_address
-
 from teachgrade.lab import Lab, load
 from teachgrade.release import make
 

@@ -10,7 +10,10 @@ def lengths(draw, n, most):
 @hidden("q1", times=6)
 def any_requests(s, draw):
     n = draw.integer(1, 12)
-    s.see("computed and wanted", s.static_batching(lengths(draw, n, 30), lengths(draw, n, 20), draw.integer(1, 6)))
+    s.see(
+        "computed and wanted",
+        s.static_batching(lengths(draw, n, 30), lengths(draw, n, 20), draw.integer(1, 6)),
+    )
 
 
 @hidden("q2", times=6)
@@ -95,4 +98,10 @@ def a_single_token(s, draw):
 
 @hidden("q6", times=5)
 def any_bounds(s, draw):
-    s.see("the bounds", s.bounds([(draw.integer(1, 90), draw.integer(1, 30)) for _ in range(draw.integer(0, 7))], draw.integer(1, 40)))
+    s.see(
+        "the bounds",
+        s.bounds(
+            [(draw.integer(1, 90), draw.integer(1, 30)) for _ in range(draw.integer(0, 7))],
+            draw.integer(1, 40),
+        ),
+    )

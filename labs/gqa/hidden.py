@@ -19,7 +19,12 @@ def heads_that_there_are_not(s, draw):
 def any_groups(s, draw):
     B, T, D = draw.primes(3, 7)
     Hkv, G, S = draw.integer(1, 4), draw.integer(1, 4), T + draw.integer(0, 5)
-    s.see("attention", s.grouped_attention(draw.normal(B, Hkv * G, T, D), draw.normal(B, Hkv, S, D), draw.normal(B, Hkv, S, D)))
+    s.see(
+        "attention",
+        s.grouped_attention(
+            draw.normal(B, Hkv * G, T, D), draw.normal(B, Hkv, S, D), draw.normal(B, Hkv, S, D)
+        ),
+    )
 
 
 @hidden("q3", times=5)
@@ -39,15 +44,29 @@ def any_spread(s, draw):
 @hidden("q5", times=5)
 def any_model(s, draw):
     Hkv = draw.integer(1, 16)
-    s.see("bytes a token", s.kv_bytes_per_token(draw.integer(2, 90), Hkv, draw.integer(16, 256), draw.choice([1, 2, 4])))
+    s.see(
+        "bytes a token",
+        s.kv_bytes_per_token(draw.integer(2, 90), Hkv, draw.integer(16, 256), draw.choice([1, 2, 4])),
+    )
     s.see("FLOPs per byte", s.attention_intensity(Hkv * draw.integer(1, 16), Hkv, draw.choice([1, 2, 4])))
 
 
 @hidden("q6", times=8)
 def any_server(s, draw):
-    n_heads, L, D, width, tokens = draw.choice([6, 8, 12, 16, 20]), draw.integer(2, 40), draw.integer(16, 128), 2, draw.integer(100, 9000)
+    n_heads, L, D, width, tokens = (
+        draw.choice([6, 8, 12, 16, 20]),
+        draw.integer(2, 40),
+        draw.integer(16, 128),
+        2,
+        draw.integer(100, 9000),
+    )
     one = 2 * L * D * width * tokens
-    s.see("heads that fit", s.most_kv_heads(n_heads, L, D, width, tokens, one * draw.integer(0, n_heads + 1) + draw.integer(0, one - 1)))
+    s.see(
+        "heads that fit",
+        s.most_kv_heads(
+            n_heads, L, D, width, tokens, one * draw.integer(0, n_heads + 1) + draw.integer(0, one - 1)
+        ),
+    )
 
 
 @hidden("q6")

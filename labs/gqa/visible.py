@@ -13,7 +13,10 @@ def eight_over_two(s, draw):
 
 @visible("q2")
 def four_over_two(s, draw):
-    s.see("two tokens of three", s.grouped_attention(draw.normal(1, 4, 2, 3), draw.normal(1, 2, 3, 3), draw.normal(1, 2, 3, 3)))
+    s.see(
+        "two tokens of three",
+        s.grouped_attention(draw.normal(1, 4, 2, 3), draw.normal(1, 2, 3, 3), draw.normal(1, 2, 3, 3)),
+    )
 
 
 @visible("q3")
@@ -24,7 +27,10 @@ def four_to_two(s, draw):
 
 @visible("q4")
 def two_to_four(s, draw):
-    s.see("two heads of two numbers, spread to four", s.spread_heads(torch.tensor([[1.0], [2.0], [30.0], [40.0]]), 4, 2))
+    s.see(
+        "two heads of two numbers, spread to four",
+        s.spread_heads(torch.tensor([[1.0], [2.0], [30.0], [40.0]]), 4, 2),
+    )
 
 
 @visible("q5")

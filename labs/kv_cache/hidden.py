@@ -54,7 +54,10 @@ def back(s, draw):
     keep = draw.integer(0, 6)
     cache.truncate(keep)
     s.see("length after truncate", s.get(cache, "length"))
-    s.see("all keys and values after truncate and append", cache.append(*pair(draw, 2, 3, draw.integer(1, 9 - keep), 5)))
+    s.see(
+        "all keys and values after truncate and append",
+        cache.append(*pair(draw, 2, 3, draw.integer(1, 9 - keep), 5)),
+    )
 
 
 @hidden("q2")
@@ -70,7 +73,12 @@ def lengths_that_cannot_be(s, draw):
 @hidden("q3", times=4)
 def any_start(s, draw):
     B, H, T = draw.primes(3, 7)
-    s.see("the rotated tensor", s.rotate(draw.normal(B, H, T, 2 * draw.integer(1, 6)), draw.integer(0, 50)), rtol=1e-4, atol=1e-5)
+    s.see(
+        "the rotated tensor",
+        s.rotate(draw.normal(B, H, T, 2 * draw.integer(1, 6)), draw.integer(0, 50)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @hidden("q3", times=2)
@@ -85,7 +93,9 @@ def prompt_then_tokens(s, draw):
     B, H, D = draw.primes(3, 7)
     cache = s.KVCache(B, H, 16, D)
     for n in (draw.integer(1, 5), 1, 1, draw.integer(2, 4)):
-        s.see(f"attention of {n} new tokens", s.attend_cached(*[draw.normal(B, H, n, D) for _ in "qkv"], cache))
+        s.see(
+            f"attention of {n} new tokens", s.attend_cached(*[draw.normal(B, H, n, D) for _ in "qkv"], cache)
+        )
 
 
 @hidden("q4")
@@ -128,7 +138,10 @@ def any_shape(s, draw):
     width = draw.choice([1, 2, 4])
     s.see("bytes", s.kv_bytes(*shape, draw.integer(1, 9), width))
     one = 2 * shape[0] * shape[1] * shape[2] * shape[3] * width
-    s.see("how many fit", s.largest_batch(10**6 + one * draw.integer(0, 20) + draw.integer(0, one - 1), 10**6, *shape, width))
+    s.see(
+        "how many fit",
+        s.largest_batch(10**6 + one * draw.integer(0, 20) + draw.integer(0, one - 1), 10**6, *shape, width),
+    )
 
 
 @hidden("q6")

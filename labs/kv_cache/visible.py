@@ -60,4 +60,7 @@ def four_tokens(s, draw):
 @visible("q6")
 def gpt2(s, draw):
     s.see("bytes of GPT-2's cache, 1,024 tokens, fp32", s.kv_bytes(12, 12, 64, 1024, 1, 4))
-    s.see("how many fit into 2 GB beside its weights", s.largest_batch(2 * 10**9, 5 * 10**8, 12, 12, 64, 1024, 4))
+    s.see(
+        "how many fit into 2 GB beside its weights",
+        s.largest_batch(2 * 10**9, 5 * 10**8, 12, 12, 64, 1024, 4),
+    )

@@ -15,13 +15,21 @@ def any_norm(s, draw):
 @hidden("q2", times=4)
 def any_mlp(s, draw):
     T, C, F = draw.primes(3)
-    s.see("the MLP", s.swiglu(draw.normal(2, T, C), draw.normal(F, C), draw.normal(F, C), draw.normal(C, F)), **CLOSE)
+    s.see(
+        "the MLP",
+        s.swiglu(draw.normal(2, T, C), draw.normal(F, C), draw.normal(F, C), draw.normal(C, F)),
+        **CLOSE,
+    )
 
 
 @hidden("q3", times=4)
 def any_rotation(s, draw):
     B, H, T = draw.primes(3, 7)
-    s.see("the rotated tensor", s.rotate(draw.normal(B, H, T, 2 * draw.integer(1, 6)), draw.choice([50.0, 10000.0])), **CLOSE)
+    s.see(
+        "the rotated tensor",
+        s.rotate(draw.normal(B, H, T, 2 * draw.integer(1, 6)), draw.choice([50.0, 10000.0])),
+        **CLOSE,
+    )
 
 
 def layer(draw, C, H, Hkv, D):
@@ -34,7 +42,11 @@ def any_layer(s, draw):
     B, T, C = draw.primes(3, 7)
     Hkv, G, D = draw.integer(1, 3), draw.integer(1, 3), 2 * draw.integer(1, 3)
     weights = layer(draw, C, Hkv * G, Hkv, D)
-    s.see("the layer", s.attention_layer(draw.normal(B, T, C), weights, Hkv * G, Hkv, draw.choice([50.0, 10000.0])), **CLOSE)
+    s.see(
+        "the layer",
+        s.attention_layer(draw.normal(B, T, C), weights, Hkv * G, Hkv, draw.choice([50.0, 10000.0])),
+        **CLOSE,
+    )
 
 
 @hidden("q5", times=4)

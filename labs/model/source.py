@@ -24,14 +24,21 @@
 
 # %%
 # teachgrade: show
-# In Colab this installs the course; elsewhere it is there already.
+# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address that the published copy
+# of this lab carries; a copy without an address says what to do. If teachgrade is there, nothing happens.
 import importlib.util
 import subprocess
 import sys
 
 ADDRESS = ""
 if importlib.util.find_spec("teachgrade") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"git+{ADDRESS}"], check=True)
+    if not ADDRESS:
+        raise ModuleNotFoundError(
+            "teachgrade is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+        )
+    # No --upgrade and no pins: a torch that the course can work with stays as it is.
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
+
 from teachgrade import check
 
 # %%
@@ -241,7 +248,11 @@ config = {
 
 def block_of(number):
     """The weights of one block, by the names of q5"""
-    of = {name.removeprefix(f"blocks.{number}."): w for name, w in stored.items() if name.startswith(f"blocks.{number}.")}
+    of = {
+        name.removeprefix(f"blocks.{number}."): w
+        for name, w in stored.items()
+        if name.startswith(f"blocks.{number}.")
+    }
     return {
         "attention_norm": of["attention_norm.weight"],
         "attention": {name: of[f"attention.{name}.weight"] for name in "qkvo"},

@@ -44,5 +44,13 @@ def one_block(s, draw):
 
 @visible("q6")
 def tinyllama(s, draw):
-    config = {"vocab_size": 32000, "d_model": 2048, "d_ff": 5632, "n_layers": 22, "n_heads": 32, "n_kv_heads": 4, "head_dim": 64}
+    config = {
+        "vocab_size": 32000,
+        "d_model": 2048,
+        "d_ff": 5632,
+        "n_layers": 22,
+        "n_heads": 32,
+        "n_kv_heads": 4,
+        "head_dim": 64,
+    }
     s.see("TinyLlama's numbers, with a tied embedding", s.count_parameters(config))

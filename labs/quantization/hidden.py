@@ -79,25 +79,40 @@ def groups_that_do_not_fill(s, draw):
 
 @hidden("q5", times=2)
 def bits(s, draw):
-    s.see("bits of a weight", s.bits_per_weight(draw.choice([2, 3, 4, 8]), draw.choice([16, 32, 128]), draw.choice([16, 32])))
+    s.see(
+        "bits of a weight",
+        s.bits_per_weight(draw.choice([2, 3, 4, 8]), draw.choice([16, 32, 128]), draw.choice([16, 32])),
+    )
 
 
 @hidden("q6", times=4)
 def any_product(s, draw):
     T, N, C = draw.primes(3)
     x = draw.normal(T, C) * draw.normal(T, 1).exp()
-    s.see("the product", s.w8a8(x, draw.integers(-127, 127, N, C).to(torch.int8), draw.normal(N, 1).abs() + 0.01))
+    s.see(
+        "the product",
+        s.w8a8(x, draw.integers(-127, 127, N, C).to(torch.int8), draw.normal(N, 1).abs() + 0.01),
+    )
 
 
 @hidden("q6")
 def sums_too_large_for_small_integers(s, draw):
     x = torch.full((2, 64), 3.0)
-    s.see("a sum of many large products", s.w8a8(x, torch.full((3, 64), 127, dtype=torch.int8), torch.ones(3, 1)))
+    s.see(
+        "a sum of many large products",
+        s.w8a8(x, torch.full((3, 64), 127, dtype=torch.int8), torch.ones(3, 1)),
+    )
 
 
 @hidden("q6")
 def an_outlier(s, draw):
     x = draw.normal(3, 16)
     x[1, 5] = 400
-    s.see("with one large activation", s.w8a8(x, draw.integers(-127, 127, 5, 16).to(torch.int8), torch.ones(5, 1)))
-    s.see("a token of zeros", s.w8a8(torch.zeros(1, 16), draw.integers(-9, 9, 5, 16).to(torch.int8), torch.ones(5, 1)))
+    s.see(
+        "with one large activation",
+        s.w8a8(x, draw.integers(-127, 127, 5, 16).to(torch.int8), torch.ones(5, 1)),
+    )
+    s.see(
+        "a token of zeros",
+        s.w8a8(torch.zeros(1, 16), draw.integers(-9, 9, 5, 16).to(torch.int8), torch.ones(5, 1)),
+    )

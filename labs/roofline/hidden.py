@@ -22,13 +22,24 @@ def the_ridge(s, draw):
 
 @hidden("q3", times=6)
 def any_decode(s, draw):
-    n = [draw.integer(10**6, 10**9), draw.integer(1, 64), draw.integer(0, 5000), draw.integer(100, 9000), draw.choice([1, 4, 8])]
+    n = [
+        draw.integer(10**6, 10**9),
+        draw.integer(1, 64),
+        draw.integer(0, 5000),
+        draw.integer(100, 9000),
+        draw.choice([1, 4, 8]),
+    ]
     s.see("FLOPs and bytes", s.decode_cost(*n, draw.choice([1, 2, 4]), draw.choice([1, 2, 4])))
 
 
 @hidden("q4", times=5)
 def any_device(s, draw):
-    s.see("the batch", s.critical_batch(draw.integer(1, 999) * 1e12, draw.integer(10, 5000) * 1e9, draw.choice([0.5, 1, 2, 4])))
+    s.see(
+        "the batch",
+        s.critical_batch(
+            draw.integer(1, 999) * 1e12, draw.integer(10, 5000) * 1e9, draw.choice([0.5, 1, 2, 4])
+        ),
+    )
 
 
 @hidden("q5", times=5)

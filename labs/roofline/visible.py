@@ -16,7 +16,9 @@ def both(s, draw):
 
 @visible("q3")
 def seven_billion(s, draw):
-    s.see("7 billion weights in bf16, batch 4, 1,000 tokens", s.decode_cost(7 * 10**9, 4, 1000, 262144, 1, 2, 2))
+    s.see(
+        "7 billion weights in bf16, batch 4, 1,000 tokens", s.decode_cost(7 * 10**9, 4, 1000, 262144, 1, 2, 2)
+    )
 
 
 @visible("q4")

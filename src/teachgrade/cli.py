@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="teachgrade", description="Release labs, check and grade what comes back.")
+    parser = argparse.ArgumentParser(
+        prog="teachgrade", description="Release labs, check and grade what comes back."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("release", help="make the student notebook and the visible data of labs")
@@ -43,12 +45,18 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("grade", help="grade notebooks: files, folders, zip archives")
     one.add_argument("lab", type=Path, help="the lab's folder")
     one.add_argument("submissions", nargs="+", type=Path)
-    one.add_argument("--out", type=Path, default=Path("results"), help="one JSON file for each student; a rerun resumes")
+    one.add_argument(
+        "--out", type=Path, default=Path("results"), help="one JSON file for each student; a rerun resumes"
+    )
     one.add_argument("--private", type=Path, help="folder with an instructor's own scenarios, in <lab>.py")
     one.add_argument("--seed", help="of the hidden inputs; by default kept in OUT, made once")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     one.add_argument("--shard", default="1/1", metavar="I/N", help="grade only part I of N, by student")
-    one.add_argument("--unsafe-no-sandbox", action="store_true", help="run submissions with your own rights; every result says so")
+    one.add_argument(
+        "--unsafe-no-sandbox",
+        action="store_true",
+        help="run submissions with your own rights; every result says so",
+    )
     one.add_argument("--json", action="store_true", help="print counts by status as JSON")
     one.set_defaults(run=_grade)
 
@@ -77,7 +85,9 @@ def _release(options: argparse.Namespace) -> int:
         (options.out / f"{lab.stem}.visible.json").write_text(made.visible, encoding="utf-8")
         if options.instructor:
             (options.out / f"{lab.stem}.instructor.ipynb").write_text(made.instructor, encoding="utf-8")
-        print(f"{lab.stem}: {len(lab.questions)} questions, no line of a solution and no hidden scenario in what students get")
+        print(
+            f"{lab.stem}: {len(lab.questions)} questions, no line of a solution and no hidden scenario in what students get"
+        )
     return OK
 
 
@@ -111,7 +121,9 @@ def _grade(options: argparse.Namespace) -> int:
     from teachgrade.sandbox import Limits, Worker, available
 
     if not (available() or options.unsafe_no_sandbox):
-        raise ValueError("no sandbox on this machine (see teachgrade doctor); --unsafe-no-sandbox grades without one")
+        raise ValueError(
+            "no sandbox on this machine (see teachgrade doctor); --unsafe-no-sandbox grades without one"
+        )
     index, _, count = options.shard.partition("/")
     if not (index.isdigit() and count.isdigit()):
         raise ValueError(f"--shard: expected I/N, got {options.shard!r}")
@@ -164,7 +176,9 @@ def _report(options: argparse.Namespace) -> int:
     for one in results:
         path = path_of(options.out / "gradescope", one["student"])
         path.write_text(json.dumps(export.to_gradescope(one), indent=1) + "\n", encoding="utf-8")
-    print(f"{len(results)} submissions: {options.out / 'class.html'}, {options.out / 'marks.csv'}, feedback, gradescope, junit.xml")
+    print(
+        f"{len(results)} submissions: {options.out / 'class.html'}, {options.out / 'marks.csv'}, feedback, gradescope, junit.xml"
+    )
     return OK
 
 

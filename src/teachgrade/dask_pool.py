@@ -23,7 +23,9 @@ def pack_lab(folder: Path, private: Path | None = None) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for file in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".toml")):
-            archive.writestr(zipfile.ZipInfo(f"lab/{folder.name}/{file.relative_to(folder).as_posix()}"), file.read_bytes())
+            archive.writestr(
+                zipfile.ZipInfo(f"lab/{folder.name}/{file.relative_to(folder).as_posix()}"), file.read_bytes()
+            )
         own = private / f"{folder.name}.py" if private else None
         if own and own.is_file():
             archive.writestr(zipfile.ZipInfo(f"private/{own.name}"), own.read_bytes())
@@ -41,7 +43,9 @@ def key_of(packed: bytes, seed: str) -> Key:
     return Key(load(lab, private if private.is_dir() else None), seed)
 
 
-def grade_here(packed: bytes, seed: str, student: str, file: str, content: bytes | None, why: str) -> dict[str, Any]:
+def grade_here(
+    packed: bytes, seed: str, student: str, file: str, content: bytes | None, why: str
+) -> dict[str, Any]:
     """One task, on the machine that runs it. content: None if it could not be read, for the reason ``why``."""
     from teachgrade.batch import Batch
     from teachgrade.collect import Entry

@@ -26,7 +26,7 @@ class Finding:
     seen: str
 
 
-_CODE = '''
+_CODE = """
 import os, socket, pathlib
 def network():
     socket.create_connection(("192.0.2.1", 80), timeout=2)
@@ -51,15 +51,25 @@ def sleeps():
         pass
 def imports(name):
     __import__(name)
-'''
+"""
 
 
 def examine() -> list[Finding]:
     """Try everything that the sandbox promises. Linux only; elsewhere the first finding says so."""
     if sys.platform != "linux":
-        return [Finding("Linux", False, f"this is {sys.platform}: there is no sandbox; grade on Linux, or in a container")]
+        return [
+            Finding(
+                "Linux",
+                False,
+                f"this is {sys.platform}: there is no sandbox; grade on Linux, or in a container",
+            )
+        ]
     if shutil.which("bwrap") is None:
-        return [Finding("bubblewrap", False, "not found; install it: apt install bubblewrap, dnf install bubblewrap")]
+        return [
+            Finding(
+                "bubblewrap", False, "not found; install it: apt install bubblewrap, dnf install bubblewrap"
+            )
+        ]
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         return [Finding("setpriv", False, "not found; it is part of util-linux")]
     project = str(os.path.dirname(os.path.abspath(__file__)))
@@ -70,7 +80,12 @@ def examine() -> list[Finding]:
         ("no view of the grader", "home", (project,), lambda seen: seen is False),
         ("no writing outside /tmp", "writes", ("/usr",), _raises("OSError")),
         ("no writing into home", "writes", (secret,), _raises("OSError")),
-        ("a cleared environment", "environment", (), lambda seen: isinstance(seen, list) and "PATH" in seen and len(seen) < 16),
+        (
+            "a cleared environment",
+            "environment",
+            (),
+            lambda seen: isinstance(seen, list) and "PATH" in seen and len(seen) < 16,
+        ),
         ("an unprivileged user", "user", (), lambda seen: isinstance(seen, int) and seen != 0),
         ("teachkit absent", "imports", ("teachkit",), _raises("ModuleNotFoundError")),
         ("files are limited", "floods", (), _raises("OSError")),
@@ -100,7 +115,10 @@ def _try(what: str, name: str, arguments: Sequence[object], good: Callable[[Any]
         worker.send({"cells": [[1, _CODE]], "withheld": []}, deadline)
         while "loaded" not in worker.receive(deadline):
             pass
-        ops = [{"do": "call", "name": name, "args": tuple(arguments), "kwargs": {}}, {"do": "see", "of": Ref(0), "label": ""}]
+        ops = [
+            {"do": "call", "name": name, "args": tuple(arguments), "kwargs": {}},
+            {"do": "see", "of": Ref(0), "label": ""},
+        ]
         deadline = time.monotonic() + (3.0 if name == "sleeps" else 30.0)
         worker.send({"id": 0, "ops": ops, "withheld": []}, deadline)
         seen = worker.receive(deadline)["seen"][0]

@@ -65,9 +65,13 @@ def read_marks(text: str) -> dict[tuple[str, str], float]:
         try:
             points = float(row["points"])
         except (TypeError, ValueError):
-            raise ValueError(f"marks, line {reader.line_num}: points: expected a number, got {row['points']!r}") from None
+            raise ValueError(
+                f"marks, line {reader.line_num}: points: expected a number, got {row['points']!r}"
+            ) from None
         if place in found or not math.isfinite(points):
-            raise ValueError(f"marks, line {reader.line_num}: {place[0]}, {place[1]}: twice, or no finite number")
+            raise ValueError(
+                f"marks, line {reader.line_num}: {place[0]}, {place[1]}: twice, or no finite number"
+            )
         found[place] = points
     return found
 
@@ -77,7 +81,9 @@ def to_csv(results: Sequence[Result], late: Mapping[str, float] | None = None) -
     ids = list(dict.fromkeys(q["question"] for one in results for q in one["questions"]))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["student", "status", *ids, "points", "max_points", "late_factor", "final_points", "waits_for"])
+    writer.writerow(
+        ["student", "status", *ids, "points", "max_points", "late_factor", "final_points", "waits_for"]
+    )
     for one in results:
         by_id = {q["question"]: q for q in one["questions"]}
         factor = (late or {}).get(one["student"], 1.0)

@@ -123,7 +123,7 @@ class _Session:
 
     def _remember(self, loaded: list[Any]) -> None:
         for entry in loaded[:100]:
-            if not (isinstance(entry, list) and len(entry) == 3):  # noqa: PLR2004
+            if not (isinstance(entry, list) and len(entry) == 3):
                 continue
             place, error, left_out = entry
             if isinstance(error, str) and error:

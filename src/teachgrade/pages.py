@@ -94,7 +94,9 @@ def class_report(results: Sequence[Result], titles: dict[str, str]) -> str:
     parts = [f"<h1>{e(lab)}: {len(results)} submissions</h1>"]
     if points:
         most = _machine_points(results[0])
-        parts.append(f"<p>Points: median {statistics.median(points):g}, mean {statistics.fmean(points):.2f}, of {most:g}.</p>")
+        parts.append(
+            f"<p>Points: median {statistics.median(points):g}, mean {statistics.fmean(points):.2f}, of {most:g}.</p>"
+        )
         parts.append(_histogram(points, most))
     parts.append("<h2>Submissions by status</h2>" + _table(["status", "submissions"], [
         [e(status), f"{n}"] for status, n in Counter(one["status"] for one in results).most_common()]))  # fmt: skip
@@ -105,7 +107,9 @@ def class_report(results: Sequence[Result], titles: dict[str, str]) -> str:
         rest = ", ".join(f"{n} {WORDS.get(s, s)}" for s, n in counts.most_common() if s != "passed")
         rows.append([e(f"{name}. {title}"), f"{counts['passed']}", f"{len(of)}", e(rest)])
     parts.append("<h2>By question</h2>" + _table(["question", "passed", "of", "others"], rows))
-    said = Counter((q["question"], q["message"]) for one in results for q in one["questions"] if q["status"] == "failed")
+    said = Counter(
+        (q["question"], q["message"]) for one in results for q in one["questions"] if q["status"] == "failed"
+    )
     common = [[e(name), e(message), f"{n}"] for (name, message), n in said.most_common(20)]
     if common:
         parts.append("<h2>What was said most often</h2>" + _table(["question", "feedback", "times"], common))
@@ -114,10 +118,12 @@ def class_report(results: Sequence[Result], titles: dict[str, str]) -> str:
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     numbers = {i for i, name in enumerate(head) if name in ("submissions", "passed", "of", "times")}
-    cell = lambda tag, i, text: f'<{tag}{" class=n" if i in numbers else ""}>{text}</{tag}>'  # noqa: E731
+    cell = lambda tag, i, text: f"<{tag}{' class=n' if i in numbers else ''}>{text}</{tag}>"  # noqa: E731
     lines = ["<tr>" + "".join(cell("td", i, text) for i, text in enumerate(row)) + "</tr>" for row in rows]
     top = "".join(cell("th", i, text) for i, text in enumerate(head))
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    )
 
 
 def _histogram(points: Sequence[float], most: float, n_bins: int = 10) -> str:
@@ -132,7 +138,9 @@ def _histogram(points: Sequence[float], most: float, n_bins: int = 10) -> str:
         if bins[i]:
             bars.append(f'<text x="{62 + 50 * i}" y="{134 - h:.1f}" text-anchor="middle">{bins[i]}</text>')
         bars.append(f'<text x="{40 + 50 * i}" y="158" text-anchor="middle">{i * width:g}</text>')
-    said = "; ".join(f"{i * width:g} to {(i + 1) * width:g} points: {bins[i]}" for i in range(n_bins) if bins[i])
+    said = "; ".join(
+        f"{i * width:g} to {(i + 1) * width:g} points: {bins[i]}" for i in range(n_bins) if bins[i]
+    )
     return (
         f'<svg viewBox="0 0 560 170" role="img" aria-label="Submissions by points. {html.escape(said)}">{"".join(bars)}'
         f'<text x="540" y="158" text-anchor="middle">{most:g}</text></svg>'

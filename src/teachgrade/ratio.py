@@ -27,9 +27,7 @@ class Timed:
         return self.submission_s / self.baseline_s
 
 
-def in_turns(
-    submission: Callable[[], object], baseline: Callable[[], object], turns: int = TURNS
-) -> Timed:
+def in_turns(submission: Callable[[], object], baseline: Callable[[], object], turns: int = TURNS) -> Timed:
     """Time both, once each to warm up and then in turns."""
     submission()
     baseline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from teachgrade.lab import Lab
 from teachgrade.source import solution_lines, without_markers, without_solutions
 from teachgrade.visible_part import export
 
+_ASKS = re.compile(r"\bs\.\w+\(|@hidden")
 VISIBLE_SEED = "visible"  # the same for everybody, and never that of marks
 
 
@@ -50,7 +52,11 @@ def _notebook(lab: Lab, address: str, *, solved: bool) -> str:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": kernel, "language_info": {"name": "python"}, "teachgrade": {"lab": lab.stem, "schema": 1}}
+        {
+            "kernelspec": kernel,
+            "language_info": {"name": "python"},
+            "teachgrade": {"lab": lab.stem, "schema": 1},
+        }
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
@@ -58,7 +64,9 @@ def _notebook(lab: Lab, address: str, *, solved: bool) -> str:
 
 
 def _blank(lab: Lab, source: str) -> str:
-    defined = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    defined = {
+        node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
     question = next((q.id for q in lab.questions if defined & set(q.names)), "this question")
     return without_solutions(source, question)
 
@@ -93,9 +101,8 @@ def _code_lines(text: str) -> set[str]:
 
 
 def _telling_lines(text: str) -> set[str]:
-    """Lines of hidden scenarios that say something of their own."""
-    common = ("import ", "from ", "@", "#", '"""', "return", "for ", ")")
-    return {line for line in _code_lines(text) if len(line) > 12 and not line.startswith(common)}  # noqa: PLR2004
+    """Lines of hidden scenarios that ask something: what stands around them may stand in a lab as well."""
+    return {line for line in _code_lines(text) if _ASKS.search(line)}
 
 
 def write(lab: Lab, made: Release, folder: Path) -> Path:

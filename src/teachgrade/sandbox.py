@@ -159,7 +159,7 @@ class Worker:
         printed = bytes(self.printed).decode("utf-8", "replace")
         if printed.startswith("bwrap:"):
             return "sandbox_error", f"the sandbox could not be made: {printed.strip()[:300]}"
-        number = code - 128 if code > 128 else -code if code < 0 else 0  # noqa: PLR2004
+        number = code - 128 if code > 128 else -code if code < 0 else 0
         name = signal.Signals(number).name if number in set(signal.Signals) else f"exit status {code}"
         return "crashed", f"the process ended by itself ({name})"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from teachgrade.judge import first_difference
 from teachgrade.compare import NOT_YET
+from teachgrade.judge import first_difference
 from teachgrade.operations import play
 from teachgrade.scenario import Recorded
 from teachgrade.values import from_json, to_json

@@ -78,4 +78,4 @@ def solution_lines(code: str) -> set[str]:
     """Lines of solutions that would give one away: those that say something and stand nowhere else."""
     inside = [line.strip() for region in regions(code) for line in region.lines]
     outside = {line.strip() for line in without_solutions(code).split("\n")}
-    return {line for line in inside if len(line) > 3 and not line.startswith("#")} - outside  # noqa: PLR2004
+    return {line for line in inside if len(line) > 3 and not line.startswith("#")} - outside

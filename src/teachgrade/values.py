@@ -246,7 +246,7 @@ class _Reader:
     def tensor(self, inner: Any, depth: int) -> torch.Tensor:
         inner = _expect(inner, dict)
         dtype, shape, at = DTYPES[inner["dtype"]], _expect(inner["shape"], list), _whole(inner["at"])
-        if len(shape) > 16:  # noqa: PLR2004, more dimensions than any lab has
+        if len(shape) > 16:
             raise WireError("message: a tensor of too many dimensions")
         n_bytes = math.prod(map(_whole, shape)) * dtype.itemsize
         if at + n_bytes > len(self.blob):

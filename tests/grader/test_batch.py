@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-
 from at_hand import ROOT, key_of, lab_named, needs_sandbox, worker
 from hostile import notebook, solved
+
 from teachgrade.batch import Batch, shard
 from teachgrade.collect import find
 from teachgrade.result import marks, path_of, read_all, write
@@ -35,7 +35,13 @@ def hand_in(folder, n):
 
 
 def batch(workers=1, start=None):
-    return Batch(key_of(STEM), start or (lambda slot: worker(STEM, slot)), seed="tests", sandbox="bubblewrap", workers=workers)
+    return Batch(
+        key_of(STEM),
+        start or (lambda slot: worker(STEM, slot)),
+        seed="tests",
+        sandbox="bubblewrap",
+        workers=workers,
+    )
 
 
 def all_marks(folder):
@@ -51,7 +57,10 @@ def test_points_statuses_and_a_second_run_that_does_nothing(tmp_path):
     assert done.by_status == {"graded": 3, "unreadable": 1}
     results = read_all([tmp_path / "out"])
     assert [one["points"] for one in results] == [15, 0, 13, 0]
-    assert results[2]["questions"][5]["message"] == "Queries are not kept: two numbers for each place, not three."
+    assert (
+        results[2]["questions"][5]["message"]
+        == "Queries are not kept: two numbers for each place, not three."
+    )
     before = all_marks(tmp_path / "out")
 
     def never(slot):

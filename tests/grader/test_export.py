@@ -32,8 +32,20 @@ def result(student, *questions, status="graded", notes=()):
     }  # fmt: skip
 
 
-ADA = result("ada", question("q1", "passed", 2.0), question("q2", "failed", message=f"no {BAD}"), question("q3", "by_hand", most=4.0))
-EVE = result(BAD, question("q1", "timeout"), question("q2", "crashed"), question("q3", "by_hand", most=4.0), status="partial", notes=[BAD])
+ADA = result(
+    "ada",
+    question("q1", "passed", 2.0),
+    question("q2", "failed", message=f"no {BAD}"),
+    question("q3", "by_hand", most=4.0),
+)
+EVE = result(
+    BAD,
+    question("q1", "timeout"),
+    question("q2", "crashed"),
+    question("q3", "by_hand", most=4.0),
+    status="partial",
+    notes=[BAD],
+)
 TITLES = {"q1": "One", "q2": f"Two {BAD}", "q3": "Words"}
 
 
@@ -95,12 +107,23 @@ def test_lateness():
 def test_gradescope():
     found = to_gradescope(ADA, 0.5)
     assert found["score"] == 1.0
-    assert [(t["name"], t["score"], t["max_score"], t["status"]) for t in found["tests"]] == [("q1", 2.0, 2.0, "passed"), ("q2", 0.0, 2.0, "failed")]
+    assert [(t["name"], t["score"], t["max_score"], t["status"]) for t in found["tests"]] == [
+        ("q1", 2.0, 2.0, "passed"),
+        ("q2", 0.0, 2.0, "failed"),
+    ]
     assert json.dumps(found)
 
 
 def test_junit():
-    root = ElementTree.fromstring(to_junit([ADA, EVE | {"notes": ["\x00\x1b"]}, result("\x00\ud800", question("q1", "failed", message="\x1b[31m"))]))
+    root = ElementTree.fromstring(
+        to_junit(
+            [
+                ADA,
+                EVE | {"notes": ["\x00\x1b"]},
+                result("\x00\ud800", question("q1", "failed", message="\x1b[31m")),
+            ]
+        )
+    )
     assert [suite.get("name") for suite in root][:2] == ["ada", BAD]
     assert [(suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) for suite in root] == [
         ("3", "1", "0", "1"), ("3", "0", "2", "1"), ("1", "1", "0", "0")]  # fmt: skip

@@ -6,9 +6,9 @@ import random
 import subprocess
 
 import pytest
-
 from at_hand import ROOT, key_of, lab_named, needs_sandbox, worker
 from hostile import CASES, Case, Target
+
 from teachgrade.batch import Batch
 from teachgrade.collect import find
 from teachgrade.sandbox import Limits
@@ -20,9 +20,7 @@ SAMPLE = random.Random(0).sample(range(len(CASES)), 12)
 
 def cases(stem):
     return [
-        pytest.param(
-            stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else pytest.mark.stress
-        )
+        pytest.param(stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else pytest.mark.stress)
         for at, case in enumerate(CASES)
     ]
 

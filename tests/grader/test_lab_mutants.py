@@ -12,14 +12,14 @@ import sys
 
 import jupytext
 import pytest
-
 from at_hand import LABS, ROOT, key_of, lab_named
+
 from teachgrade.cells import is_shown_only
 from teachgrade.lab import seen_by
 from teachgrade.source import regions, without_markers
 
 sys.path.insert(0, str(ROOT / "tools"))
-import mutate  # noqa: E402
+import mutate
 
 LEAST, LIMIT_S, SAMPLE = 0.95, 30, 8
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
@@ -71,7 +71,11 @@ def _try(stem, source):
 
 
 def survivors(stem, chosen):
-    return [f"line {m.line}: {m.what}: {code.split(chr(10))[m.line - 1].strip()}" for code, m in chosen if not is_rejected(stem, m.source)]
+    return [
+        f"line {m.line}: {m.what}: {code.split(chr(10))[m.line - 1].strip()}"
+        for code, m in chosen
+        if not is_rejected(stem, m.source)
+    ]
 
 
 @needs_fork

@@ -53,7 +53,11 @@ def test_what_was_seen_stays_as_it_was():
 
 @pytest.mark.parametrize(
     ("name", "call"),
-    [("missing", lambda s: s.nothing()), ("ZeroDivisionError", lambda s: s.divide(0)), ("SystemExit", lambda s: s.leave())],
+    [
+        ("missing", lambda s: s.nothing()),
+        ("ZeroDivisionError", lambda s: s.divide(0)),
+        ("SystemExit", lambda s: s.leave()),
+    ],
 )
 def test_exceptions_are_seen_and_passed_on(name, call):
     names = {"divide": lambda x: 1 / x, "leave": exit, "double": lambda x: 2 * x}
@@ -81,7 +85,18 @@ def test_changed_arguments_are_noticed():
         return 0
 
     for argument in (torch.zeros(2), [torch.zeros(2)], [1, 2], {"a": torch.zeros(3)}):
-        found = seen(lambda s, a=argument: s.see("x", s.spoil(a)), {"spoil": lambda x: spoil(x["a"] if isinstance(x, dict) else x[0] if isinstance(x, list) and isinstance(x[0], torch.Tensor) else x)})
+        found = seen(
+            lambda s, a=argument: s.see("x", s.spoil(a)),
+            {
+                "spoil": lambda x: spoil(
+                    x["a"]
+                    if isinstance(x, dict)
+                    else x[0]
+                    if isinstance(x, list) and isinstance(x[0], torch.Tensor)
+                    else x
+                )
+            },
+        )
         assert found[0].types == ("changed",), argument
     named = seen(lambda s: s.see("x", s.spoil(s.value(torch.zeros(2)))), {"spoil": spoil})
     assert named == [0]

@@ -35,9 +35,11 @@ def through(value):
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.dictionaries(st.text(max_size=5) | st.integers(-9, 9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=5) | st.integers(-9, 9), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -60,7 +62,13 @@ def test_tensors_bit_for_bit(name, shape):
 
 def test_views_parameters_and_gradients_come_as_plain_tensors():
     base = torch.arange(12.0).reshape(3, 4)
-    for value in (base.T, base[::2, 1:], base.expand(2, 3, 4), torch.nn.Parameter(base), base.clone().requires_grad_() * 2):
+    for value in (
+        base.T,
+        base[::2, 1:],
+        base.expand(2, 3, 4),
+        torch.nn.Parameter(base),
+        base.clone().requires_grad_() * 2,
+    ):
         found = through(value)
         assert type(found) is torch.Tensor
         assert not found.requires_grad
@@ -94,7 +102,16 @@ class Mine(torch.Tensor):
 
 @pytest.mark.parametrize(
     "value",
-    [Odd(), Text("x"), torch.ones(2).as_subclass(Mine), torch.empty(2, device="meta"), torch.eye(2).to_sparse(), print, 3j, b"bytes"],
+    [
+        Odd(),
+        Text("x"),
+        torch.ones(2).as_subclass(Mine),
+        torch.empty(2, device="meta"),
+        torch.eye(2).to_sparse(),
+        print,
+        3j,
+        b"bytes",
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_anything_else_is_only_named(value):
@@ -120,7 +137,9 @@ def deep(n):
     return value
 
 
-@pytest.mark.parametrize("value", [deep(30), deep(100_000), list(range(300_000))], ids=["deep", "deeper", "long"])
+@pytest.mark.parametrize(
+    "value", [deep(30), deep(100_000), list(range(300_000))], ids=["deep", "deeper", "long"]
+)
 def test_too_much_is_not_sent(value):
     with pytest.raises(WireError, match="value"):
         pack(value)

@@ -1,5 +1,6 @@
 """The first token of an answer comes from the prefill: a pass of decoding fewer."""
 
+
 def static_batching(prompts, answers, batch_size):
     computed = 0
     for start in range(0, len(prompts), batch_size):

@@ -1,5 +1,6 @@
 """The last batch may be smaller; you count rows that are not there."""
 
+
 def static_batching(prompts, answers, batch_size):
     computed = 0
     for start in range(0, len(prompts), batch_size):

@@ -1,5 +1,6 @@
 """Each batch is padded to its own longest, not to the longest of all."""
 
+
 def static_batching(prompts, answers, batch_size):
     computed = 0
     for start in range(0, len(prompts), batch_size):

@@ -1,5 +1,6 @@
 """Prompts are padded to the longest of their batch, and the padding is computed, too."""
 
+
 def static_batching(prompts, answers, batch_size):
     computed = 0
     for start in range(0, len(prompts), batch_size):

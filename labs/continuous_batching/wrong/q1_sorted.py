@@ -2,6 +2,7 @@
 came.
 """
 
+
 def static_batching(prompts, answers, batch_size):
     computed = 0
     prompts, answers = sorted(prompts), sorted(answers)

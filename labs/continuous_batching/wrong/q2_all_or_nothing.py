@@ -1,5 +1,6 @@
 """A request whose tokens do not all fit is cut; yours gets nothing."""
 
+
 def plan_step(pending, budget):
     plan = []
     for name, tokens in pending:

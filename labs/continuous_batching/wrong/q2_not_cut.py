@@ -1,5 +1,6 @@
 """The last one gets more than is left of the budget: cut it."""
 
+
 def plan_step(pending, budget):
     plan = []
     for name, tokens in pending:

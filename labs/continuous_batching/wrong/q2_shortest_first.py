@@ -1,5 +1,6 @@
 """The oldest comes first, however many tokens it has pending."""
 
+
 def plan_step(pending, budget):
     plan = []
     for name, tokens in sorted(pending, key=lambda pair: pair[1]):

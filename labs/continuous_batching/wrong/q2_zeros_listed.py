@@ -1,5 +1,6 @@
 """Who gets nothing is not in the plan."""
 
+
 def plan_step(pending, budget):
     plan = []
     for name, tokens in pending:

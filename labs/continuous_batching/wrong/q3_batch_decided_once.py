@@ -1,5 +1,6 @@
 """You let somebody in only when the whole batch is done; a place is free as soon as one has left."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

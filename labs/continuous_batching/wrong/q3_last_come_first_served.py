@@ -1,5 +1,6 @@
 """Whoever has waited longest is let in first; you take the newest."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -1,5 +1,6 @@
 """The last token of an answer is computed, too, and nothing comes after it."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -1,5 +1,6 @@
 """Somebody is let in for whom no budget is left, and takes a place without computing anything."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -1,5 +1,6 @@
 """Newcomers take their tokens before those who run; it is the other way round."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -1,5 +1,6 @@
 """A prompt longer than what is left of the budget is cut; yours waits until it fits whole."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

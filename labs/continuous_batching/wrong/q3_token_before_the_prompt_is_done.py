@@ -1,5 +1,6 @@
 """A request gets a token before all its known ones have been computed."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -1,5 +1,6 @@
 """More run than max_running says."""
 
+
 class Scheduler:
     def __init__(self, budget, max_running):
         self.budget, self.max_running = budget, max_running

@@ -2,6 +2,7 @@
 prompt.
 """
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P
@@ -11,7 +12,14 @@ class PagedScheduler:
     def add(self, name, n_prompt, n_answer):
         if -(-(n_prompt + n_answer - 1) // self.P) > self.n_blocks:
             raise ValueError(f"{name} does not fit into {self.n_blocks} blocks")
-        request = {"name": name, "known": n_prompt, "computed": 0, "final": n_prompt + n_answer, "blocks": 0, "prompt": n_prompt}
+        request = {
+            "name": name,
+            "known": n_prompt,
+            "computed": 0,
+            "final": n_prompt + n_answer,
+            "blocks": 0,
+            "prompt": n_prompt,
+        }
         self.waiting.append(request)
 
     def step(self):

@@ -1,5 +1,6 @@
 """The blocks of a request that is done are not free again."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

@@ -1,5 +1,6 @@
 """The last token of an answer is never stored, so it needs no room."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

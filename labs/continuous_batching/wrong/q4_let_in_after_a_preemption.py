@@ -1,5 +1,6 @@
 """In a step in which somebody was preempted, nobody is let in."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

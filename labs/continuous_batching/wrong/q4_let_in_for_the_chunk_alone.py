@@ -1,5 +1,6 @@
 """A request is let in only if all its known tokens would fit, not just those of its first chunk."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

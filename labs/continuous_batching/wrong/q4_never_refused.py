@@ -1,5 +1,6 @@
 """A request that can never fit should be refused with ValueError."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

@@ -2,6 +2,7 @@
 blocks for ever.
 """
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

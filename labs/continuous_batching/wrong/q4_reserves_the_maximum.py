@@ -1,5 +1,6 @@
 """You reserve blocks for the whole answer before it is written; only what is known counts."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

@@ -1,5 +1,6 @@
 """Whoever gave its blocks back has nothing computed any more: all its known tokens are pending again."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

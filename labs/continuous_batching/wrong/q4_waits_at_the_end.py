@@ -1,5 +1,6 @@
 """Whoever was preempted waits at the head of the queue, not behind those who came later."""
 
+
 class PagedScheduler:
     def __init__(self, budget, n_blocks, P):
         self.budget, self.n_blocks, self.P = budget, n_blocks, P

@@ -1,5 +1,6 @@
 """Steps are whole."""
 
+
 def bounds(requests, budget):
     total, out = 0, []
     for p, m in requests:

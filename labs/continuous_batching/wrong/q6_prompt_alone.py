@@ -1,5 +1,6 @@
 """After a preemption the tokens of the answer are computed again, too: it is p + m over the budget."""
 
+
 def bounds(requests, budget):
     total, out = 0, []
     for p, m in requests:

@@ -1,5 +1,6 @@
 """A step that is full in part is a step, too: round up."""
 
+
 def bounds(requests, budget):
     total, out = 0, []
     for p, m in requests:

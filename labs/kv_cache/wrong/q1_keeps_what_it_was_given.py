@@ -1,5 +1,4 @@
-"""What is stored changes when the given tensors are changed: copy the numbers into memory of your own.
-"""
+"""What is stored changes when the given tensors are changed: copy the numbers into memory of your own."""
 
 import torch
 

@@ -1,5 +1,6 @@
 """The last token is fed, too, and nobody asks what comes after it."""
 
+
 def generate(model, prompt, n_new, end):
     out, scores = [], None
     if n_new:

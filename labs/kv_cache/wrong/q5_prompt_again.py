@@ -2,6 +2,7 @@
 token.
 """
 
+
 def generate(model, prompt, n_new, end):
     tokens = list(prompt)
     while len(tokens) < len(prompt) + n_new:

@@ -1,5 +1,6 @@
 """The prompt is fed one token at a time; it should go in at once, in one call."""
 
+
 def generate(model, prompt, n_new, end):
     if not n_new:
         return []

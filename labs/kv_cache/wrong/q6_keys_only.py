@@ -1,5 +1,6 @@
 """Each token has a key and a value: twice as many numbers."""
 
+
 def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
     return n_layers * n_kv_heads * head_dim * tokens * batch * bytes_per_number
 

@@ -1,5 +1,6 @@
 """Every layer has keys and values of its own."""
 
+
 def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
     return 2 * n_kv_heads * head_dim * tokens * batch * bytes_per_number
 

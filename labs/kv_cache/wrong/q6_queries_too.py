@@ -1,5 +1,6 @@
 """Queries are not kept: two numbers for each place, not three."""
 
+
 def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
     return 3 * n_layers * n_kv_heads * head_dim * tokens * batch * bytes_per_number
 

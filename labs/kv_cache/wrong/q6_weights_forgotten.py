@@ -1,5 +1,6 @@
 """The weights take their part of the memory first."""
 
+
 def kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number):
     return 2 * n_layers * n_kv_heads * head_dim * tokens * batch * bytes_per_number
 

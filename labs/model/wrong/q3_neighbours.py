@@ -8,4 +8,6 @@ def rotate(x, theta):
     speeds = theta ** (-torch.arange(half) / half)
     angles = torch.outer(torch.arange(x.shape[-2], dtype=torch.float32), speeds)
     a, b = x[..., ::2], x[..., 1::2]
-    return torch.stack((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1).flatten(-2)
+    return torch.stack(
+        (a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1
+    ).flatten(-2)

@@ -11,5 +11,5 @@ def attention_layer(x, weights, n_heads, n_kv_heads, theta):
     k, v = (y.repeat_interleave(n_heads // n_kv_heads, 1) for y in (k, v))
     T = x.shape[1]
     later = torch.ones(T, T, dtype=torch.bool).triu(1)
-    scores = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5)
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2) @ weights["o"].T

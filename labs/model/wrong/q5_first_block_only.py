@@ -1,5 +1,6 @@
 """Only the first block is used, again and again; each has its own weights."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for _ in weights["blocks"]:

@@ -1,5 +1,6 @@
 """The last norm, before the logits, is missing."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

@@ -1,5 +1,6 @@
 """Attention reads the normed numbers, not x itself."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

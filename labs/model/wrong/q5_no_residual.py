@@ -1,5 +1,6 @@
 """A block adds to what is there; yours replaces it."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

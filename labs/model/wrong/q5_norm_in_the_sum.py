@@ -1,5 +1,6 @@
 """What is added to is x itself, not x after its norm."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

@@ -1,5 +1,6 @@
 """The two norms of a block are exchanged."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

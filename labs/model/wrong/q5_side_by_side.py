@@ -1,5 +1,6 @@
 """The MLP reads what attention has left, not the block's input: the two come one after the other."""
 
+
 def forward(tokens, weights, config):
     x = weights["embedding"][tokens]
     for block in weights["blocks"]:

@@ -1,5 +1,6 @@
 """Keys and values have n_kv_heads heads, not n_heads."""
 
+
 def count_parameters(config):
     C, D = config["d_model"], config["head_dim"]
     attention = 2 * C * D * (2 * config["n_heads"])

@@ -1,5 +1,6 @@
 """The last norm has weights, too."""
 
+
 def count_parameters(config):
     C, D = config["d_model"], config["head_dim"]
     attention = 2 * C * D * (config["n_heads"] + config["n_kv_heads"])

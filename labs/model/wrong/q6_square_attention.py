@@ -1,5 +1,6 @@
 """The projections lead to heads of head_dim numbers, which need not be d_model in all."""
 
+
 def count_parameters(config):
     C, D = config["d_model"], config["head_dim"]
     attention = 4 * C * C

@@ -1,5 +1,6 @@
 """Tokens that just fill their blocks need no further one."""
 
+
 def blocks_for(n_tokens, P):
     return n_tokens // P + 1
 

@@ -1,5 +1,6 @@
 """That is the share that is filled; what is asked is the empty one."""
 
+
 def blocks_for(n_tokens, P):
     return -(-n_tokens // P)
 

@@ -1,5 +1,6 @@
 """A block that is full in part is a block, too: round up."""
 
+
 def blocks_for(n_tokens, P):
     return n_tokens // P
 

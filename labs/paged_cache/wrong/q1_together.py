@@ -1,5 +1,6 @@
 """You put all sequences into the same blocks; each needs blocks of its own."""
 
+
 def blocks_for(n_tokens, P):
     return -(-n_tokens // P)
 

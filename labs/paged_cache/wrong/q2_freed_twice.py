@@ -2,6 +2,7 @@
 would get it.
 """
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

@@ -1,5 +1,6 @@
 """Of blocks never given the lowest number comes first."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))

@@ -1,5 +1,6 @@
 """A block that is released never becomes free again."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

@@ -1,5 +1,6 @@
 """You give the block that has been free longest; it should be the one released last."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))

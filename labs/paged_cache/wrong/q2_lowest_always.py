@@ -1,5 +1,6 @@
 """You always give the lowest free number; it should be the block released last."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

@@ -1,5 +1,6 @@
 """Block -1 is no block: Python would take the last one."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

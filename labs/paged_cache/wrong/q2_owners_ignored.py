@@ -1,5 +1,6 @@
 """A block is free after the first release, though another owner still reads it: count the owners."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

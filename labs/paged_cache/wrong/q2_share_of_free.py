@@ -1,5 +1,6 @@
 """A free block cannot be shared: that should be a ValueError."""
 
+
 class BlockPool:
     def __init__(self, n_blocks):
         self.free = list(range(n_blocks))[::-1]

@@ -1,5 +1,6 @@
 """A token that is not there should be a ValueError."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

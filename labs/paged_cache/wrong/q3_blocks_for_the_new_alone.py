@@ -1,5 +1,6 @@
 """You count blocks for the new tokens alone; some may still fit into the last block."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

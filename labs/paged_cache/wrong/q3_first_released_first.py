@@ -1,5 +1,6 @@
 """The last block should be released first, so that the pool gives the blocks in the same order again."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

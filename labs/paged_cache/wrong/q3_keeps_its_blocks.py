@@ -1,5 +1,6 @@
 """truncate does not release the blocks that hold nothing any more."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

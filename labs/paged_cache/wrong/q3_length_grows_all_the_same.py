@@ -1,5 +1,6 @@
 """When reserve refuses, the length has grown already: nothing may have changed."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

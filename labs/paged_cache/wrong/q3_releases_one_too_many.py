@@ -1,5 +1,6 @@
 """truncate releases a block that still holds tokens: round up."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

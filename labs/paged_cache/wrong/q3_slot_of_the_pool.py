@@ -2,6 +2,7 @@
 // P.
 """
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

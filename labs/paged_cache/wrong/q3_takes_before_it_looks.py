@@ -1,5 +1,6 @@
 """When the pool has too few blocks, some have been taken already: count before you take."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

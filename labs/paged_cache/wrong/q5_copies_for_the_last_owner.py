@@ -1,5 +1,6 @@
 """When nobody else owns the block any more, it need not be copied."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

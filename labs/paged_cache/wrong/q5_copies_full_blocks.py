@@ -1,5 +1,6 @@
 """A full last block is copied, and nobody writes into it."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

@@ -1,5 +1,6 @@
 """The copy needs a free block, too: count it before you take any."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

@@ -1,5 +1,6 @@
 """fork must make itself an owner of every block, or they are free when the first sequence ends."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

@@ -1,5 +1,6 @@
 """Both tables have the same list: what one takes appears in the other. Copy it."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

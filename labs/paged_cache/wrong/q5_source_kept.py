@@ -1,5 +1,6 @@
 """After a copy the source has an owner fewer: release it."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

@@ -1,5 +1,6 @@
 """Only what has been stored is copied: the first length % P slots."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

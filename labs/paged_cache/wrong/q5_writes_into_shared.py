@@ -1,5 +1,6 @@
 """The fork writes into a block that the other one still reads: it needs a copy first."""
 
+
 class BlockTable:
     def __init__(self, pool, P):
         self.pool, self.P = pool, P

@@ -2,5 +2,6 @@
 error.
 """
 
+
 def worst_error(scales):
     return scales**2 / 12

@@ -1,5 +1,6 @@
 """Groups that do not fill the row should raise ValueError."""
 
+
 def quantize_groups(w, bits, group_size):
     n, c = w.shape
     group_size = next(g for g in range(group_size, 0, -1) if c % g == 0)

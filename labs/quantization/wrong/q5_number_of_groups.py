@@ -1,5 +1,6 @@
 """group_size is how many weights a group has, not how many groups there are."""
 
+
 def quantize_groups(w, bits, group_size):
     n, c = w.shape
     if c % group_size:

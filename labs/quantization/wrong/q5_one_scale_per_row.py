@@ -1,5 +1,6 @@
 """All groups of a row have the same scale; each should have its own."""
 
+
 def quantize_groups(w, bits, group_size):
     n, c = w.shape
     if c % group_size:

@@ -1,5 +1,6 @@
 """The scales take room, too."""
 
+
 def quantize_groups(w, bits, group_size):
     n, c = w.shape
     if c % group_size:

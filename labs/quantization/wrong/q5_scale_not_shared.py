@@ -1,5 +1,6 @@
 """A scale is shared by its group: each weight bears one group_size-th of it."""
 
+
 def quantize_groups(w, bits, group_size):
     n, c = w.shape
     if c % group_size:

@@ -1,5 +1,4 @@
-"""The scale of the weights is missing: each output is scaled by that of its token and that of its row.
-"""
+"""The scale of the weights is missing: each output is scaled by that of its token and that of its row."""
 
 import torch
 

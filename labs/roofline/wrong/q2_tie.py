@@ -1,5 +1,4 @@
-"""Where both take the same time, the side is "compute".
-"""
+"""Where both take the same time, the side is "compute"."""
 
 
 def time_bound(flops, bytes, peak_flops, bandwidth):
