@@ -18,7 +18,7 @@ def very_large_and_very_small(s, draw):
     s.see("softmax in float64", s.softmax(draw.normal(3, 5, dtype=torch.float64)))
 
 
-@hidden("q1")
+@hidden("q1", times=2)
 def rows_far_apart(s, draw):
     x = draw.normal(3, 7) + torch.tensor([[0.0], [1000.0], [-1000.0]])
     s.see("softmax where one row is far below another", s.softmax(x))
@@ -30,13 +30,25 @@ def random_scores(s, draw):
     s.see("the scores", s.scaled_scores(draw.normal(B, H, T, 11), draw.normal(B, H, S, 11)))
 
 
+@hidden("q2", times=1)
+def double_scores(s, draw):
+    q, k = draw.normal(2, 1, 3, 7, dtype=torch.float64), draw.normal(2, 1, 5, 7, dtype=torch.float64)
+    s.see("the scores in float64", s.scaled_scores(q, k))
+
+
 @hidden("q3", times=6)
 def random_masks(s, draw):
     S = draw.integer(2, 17)
     s.see("the mask", s.causal_mask(draw.integer(1, S), S))
 
 
-@hidden("q3")
+@hidden("q3", times=1)
+def first_and_last(s, draw):
+    for T, S in ((1, 1), (1, 5), (4, 5), (5, 5)):
+        s.see(f"the mask of {T} and {S}", s.causal_mask(T, S))
+
+
+@hidden("q3", times=1)
 def refused(s, draw):
     s.see("more queries than keys", s.causal_mask(4, 3))
     s.see("no queries", s.causal_mask(0, 3))
@@ -65,13 +77,14 @@ def nobody_to_see(s, draw):
     s.see("attention where a query may see nothing", s.attention(q, k, v, mask))
 
 
-@hidden("q4")
+@hidden("q4", times=2)
 def high_scores(s, draw):
     q, k, v = inputs(draw, dtype=torch.float64)
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool)
     mask[:, -1] = False
     k[:, :, -1] *= 1e6
     s.see("attention beside a masked key of very high score", s.attention(q * 50, k, v, mask))
+    s.see("attention with very large scores", s.attention(q * 5000, k, v, mask))
 
 
 @hidden("q5", times=4)
@@ -83,7 +96,7 @@ def shared_heads(s, draw):
     s.see("attention", s.grouped_attention(q, k, v, mask))
 
 
-@hidden("q5")
+@hidden("q5", times=1)
 def heads_that_do_not_divide(s, draw):
     mask = torch.ones(2, 5, dtype=torch.bool)
     s.see(
@@ -92,13 +105,12 @@ def heads_that_do_not_divide(s, draw):
     )
 
 
-@hidden("q5")
+@hidden("q5", times=1)
 def each_its_own(s, draw):
-    q, k, v = inputs(draw)
-    s.see(
-        "as many query heads as there are",
-        s.grouped_attention(q, k, v, torch.ones(q.shape[2], k.shape[2]) > 0),
-    )
+    q, k, v = inputs(draw, dtype=torch.float64)
+    mask = torch.ones(q.shape[2], k.shape[2]) > 0
+    s.see("as many query heads as there are", s.grouped_attention(q, k, v, mask))
+    s.see("very large scores", s.grouped_attention(q * 5000, k, v, mask))
 
 
 @hidden("q6", times=5)
@@ -113,7 +125,7 @@ def blocks_of_any_size(s, draw):
     s.see("the result at the end", online.result())
 
 
-@hidden("q6")
+@hidden("q6", times=2)
 def highest_first_and_last(s, draw):
     for label, factors in (("first", (30, 1, 1)), ("last", (1, 1, 30))):
         online = s.OnlineAttention(draw.normal(3, 5))
@@ -122,7 +134,16 @@ def highest_first_and_last(s, draw):
         s.see(f"the result with the highest scores {label}", online.result())
 
 
-@hidden("q6")
+@hidden("q6", times=2)
+def doubles(s, draw):
+    one = {"dtype": torch.float64}
+    online = s.OnlineAttention(draw.normal(3, 5, **one))
+    for _ in range(3):
+        online.add(draw.normal(4, 5, scale=500, **one), draw.normal(4, 5, **one))
+    s.see("the result in float64, of very large scores", online.result())
+
+
+@hidden("q6", times=1)
 def two_at_a_time(s, draw):
     one, other = s.OnlineAttention(draw.normal(2, 3)), s.OnlineAttention(draw.normal(5, 3))
     for online in (one, other, one):

@@ -34,6 +34,7 @@ def two_keys(s, draw):
     k = torch.tensor([[[[0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [8.0, 0.0, 0.0, 0.0]]]])
     v = torch.tensor([[[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [9.0, 9.0, 9.0, 9.0]]]])
     s.see("attention to the first two of three", s.attention(q, k, v, torch.tensor([True, True, False])))
+    s.see("attention to nothing", s.attention(q, k, v, torch.tensor([False, False, False])))
 
 
 @visible("q5")
