@@ -10,7 +10,7 @@ def any_lengths(s, draw):
     s.see("the empty share", s.waste([draw.integer(0, 60) for _ in range(draw.integer(1, 9))], P))
 
 
-@hidden("q1")
+@hidden("q1", times=1)
 def corners(s, draw):
     s.see("nobody", s.waste([], 4))
     s.see("nothing stored", s.waste([0, 0], 4))
@@ -24,7 +24,7 @@ def a_walk(s, draw):
     pool, owned = s.BlockPool(n), []
     free = list(range(n))[::-1]
     for _ in range(25):
-        act = draw.choice(["allocate", "allocate", "release", "share"])
+        act = draw.choice(["allocate", "allocate", "release", "release", "share"])
         if act == "allocate":
             s.see("the block given", pool.allocate())
             if free:
@@ -43,7 +43,7 @@ def a_walk(s, draw):
         s.see("free blocks", s.get(pool, "n_free"))
 
 
-@hidden("q2")
+@hidden("q2", times=1)
 def blocks_that_nobody_owns(s, draw):
     pool = s.BlockPool(3)
     pool.allocate()
@@ -52,6 +52,31 @@ def blocks_that_nobody_owns(s, draw):
         s.see(f"share of block {block}", pool.share(block))
         s.see("free blocks after that", s.get(pool, "n_free"))
     s.see("owners of a free block", pool.owners(2))
+    s.see("owners of a block that there is not", pool.owners(3))
+
+
+@hidden("q2", times=1)
+def block_minus_one(s, draw):
+    pool = s.BlockPool(2)
+    pool.allocate()
+    pool.allocate()
+    s.see("owners of block -1 when all are owned", pool.owners(-1))
+    s.see("its release", pool.release(-1))
+    s.see("its share", pool.share(-1))
+    s.see("free blocks after that", s.get(pool, "n_free"))
+    s.see("a block when none is free", pool.allocate())
+
+
+@hidden("q2", times=2)
+def freed_in_another_order(s, draw):
+    n = 6
+    pool = s.BlockPool(n)
+    for _ in range(n):
+        pool.allocate()
+    for block in draw.shuffled(range(n))[: n - 1]:
+        pool.release(block)
+    for _ in range(n - 1):
+        s.see("the block given", pool.allocate())
 
 
 @hidden("q3", times=6)
@@ -83,7 +108,23 @@ def tables_in_one_pool(s, draw):
             s.see("where a token lies", tables[at].place(draw.integer(0, lengths[at] - 1)))
 
 
-@hidden("q3")
+@hidden("q3", times=2)
+def too_few_in_the_middle(s, draw):
+    P, n = draw.integer(2, 5), draw.integer(3, 6)
+    pool = s.BlockPool(n)
+    one, other = s.BlockTable(pool, P), s.BlockTable(pool, P)
+    one.reserve(P + 1)
+    other.reserve(1)
+    s.see("a block more than there is", one.reserve((n - 1) * P))
+    s.see("free blocks after that", s.get(pool, "n_free"))
+    s.see("the table's blocks", s.get(one, "blocks"))
+    s.see("its length", s.get(one, "length"))
+    one.reserve((n - 1) * P - P - 1)
+    s.see("its blocks when it takes just those there are", s.get(one, "blocks"))
+    s.see("free blocks then", s.get(pool, "n_free"))
+
+
+@hidden("q3", times=1)
 def tokens_that_are_not_there(s, draw):
     table = s.BlockTable(s.BlockPool(3), 4)
     table.reserve(5)
@@ -119,7 +160,7 @@ def forks(s, draw):
         s.see("free blocks", s.get(pool, "n_free"))
 
 
-@hidden("q5")
+@hidden("q5", times=1)
 def no_block_for_a_copy(s, draw):
     pool = s.BlockPool(2)
     one = s.BlockTable(pool, 4)
@@ -133,7 +174,21 @@ def no_block_for_a_copy(s, draw):
     s.see("when the other has left", other.reserve(1))
 
 
-@hidden("q5")
+@hidden("q5", times=1)
+def a_block_for_the_copy_and_none_for_the_rest(s, draw):
+    pool = s.BlockPool(3)
+    one = s.BlockTable(pool, 4)
+    one.reserve(6)
+    other = one.fork()
+    s.see("a copy and a new block, with one free block", other.reserve(3))
+    s.see("free blocks after that", s.get(pool, "n_free"))
+    s.see("the fork's blocks", s.get(other, "blocks"))
+    s.see("owners of the last block", pool.owners(1))
+    s.see("a copy alone", other.reserve(2))
+    s.see("owners of the source", pool.owners(1))
+
+
+@hidden("q5", times=1)
 def full_blocks_are_not_copied(s, draw):
     pool = s.BlockPool(6)
     one = s.BlockTable(pool, 4)
@@ -158,7 +213,15 @@ def any_known(s, draw):
     s.see("blocks that are found", s.shared_prefix(keys, {k for k in keys if draw.integer(0, 3)} | {"other"}))
 
 
-@hidden("q6")
+@hidden("q6", times=1)
+def first_unknown(s, draw):
+    s.see("blocks that are found where the first is unknown", s.shared_prefix(["a", "b"], {"b"}))
+    s.see("of no blocks", s.shared_prefix([], {"b"}))
+    s.see("all of them", s.shared_prefix(["a", "b"], {"a", "b"}))
+    s.see("where nothing is stored", s.shared_prefix(["a", "b"], set()))
+
+
+@hidden("q6", times=1)
 def same_block_other_past(s, draw):
     s.see("keys of one text", s.block_keys([1, 2, 7, 8], 2))
     s.see("keys of another with the same second block", s.block_keys([3, 2, 7, 8], 2))
