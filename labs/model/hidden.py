@@ -12,6 +12,13 @@ def any_norm(s, draw):
     s.see("the norm", s.rms_norm(x, draw.normal(shape[-1]), draw.choice([1e-5, 1e-2])))
 
 
+@hidden("q1", times=1)
+def a_token_of_zeros(s, draw):
+    x = draw.normal(3, 5)
+    x[1] = 0
+    s.see("the norm, with a token of zeros", s.rms_norm(x, draw.normal(5), 1e-5))
+
+
 @hidden("q2", times=4)
 def any_mlp(s, draw):
     T, C, F = draw.primes(3)
@@ -49,14 +56,20 @@ def any_layer(s, draw):
     )
 
 
+@hidden("q4", times=1)
+def one_token(s, draw):
+    x, weights = draw.normal(2, 1, 5), layer(draw, 5, 2, 1, 4)
+    s.see("a single token, which sees itself alone", s.attention_layer(x, weights, 2, 1, 100.0), **CLOSE)
+
+
 @hidden("q5", times=4)
 def any_model(s, draw):
     B, T, C, F = draw.primes(4, 7)
     Hkv, G, D, V = draw.integer(1, 2), draw.integer(1, 3), 2 * draw.integer(1, 2), 13
     blocks = [
         {
-            "attention_norm": draw.normal(C), "attention": layer(draw, C, Hkv * G, Hkv, D), "mlp_norm": draw.normal(C),
-            "gate": draw.normal(F, C), "up": draw.normal(F, C), "down": draw.normal(C, F, scale=0.3),
+            "attention_norm": draw.normal(C), "attention": layer(draw, C, Hkv * G, Hkv, D),
+            "mlp_norm": draw.normal(C), "gate": draw.normal(F, C), "up": draw.normal(F, C), "down": draw.normal(C, F, scale=0.3),
         }
         for _ in range(draw.integer(2, 3))
     ]  # fmt: skip

@@ -7,11 +7,14 @@ from teachgrade.scenario import visible
 
 @visible("q1")
 def by_hand(s, draw):
-    s.see("the norm of 3 and 4", s.rms_norm(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 10.0]), 0.0))
+    weight = torch.tensor([1.0, 10.0])
+    s.see("the norm of 3 and 4", s.rms_norm(torch.tensor([3.0, 4.0]), weight, 0.0))
+    two = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+    s.see("the norm of two tokens, with an eps of 1", s.rms_norm(two, weight, 1.0))
 
 
 @visible("q2")
-def ones(s, draw):
+def two_tokens_of_an_mlp(s, draw):
     x, gate, up, down = draw.normal(2, 2), draw.normal(3, 2), draw.normal(3, 2), draw.normal(2, 3)
     s.see("the MLP", s.swiglu(x, gate, up, down))
 
@@ -28,16 +31,20 @@ def layer(draw, C, H, Hkv, D):
 
 @visible("q4")
 def small(s, draw):
-    s.see("three tokens", s.attention_layer(draw.normal(1, 3, 4), layer(draw, 4, 2, 1, 2), 2, 1, 100.0))
+    x, weights = draw.normal(1, 3, 4), layer(draw, 4, 4, 2, 2)
+    s.see("three tokens, four heads over two", s.attention_layer(x, weights, 4, 2, 100.0))
 
 
 @visible("q5")
-def one_block(s, draw):
-    block = {
-        "attention_norm": torch.ones(4), "attention": layer(draw, 4, 2, 1, 2), "mlp_norm": torch.ones(4),
-        "gate": draw.normal(5, 4), "up": draw.normal(5, 4), "down": draw.normal(4, 5),
-    }  # fmt: skip
-    weights = {"embedding": draw.normal(6, 4), "blocks": [block], "norm": torch.ones(4)}
+def two_blocks(s, draw):
+    blocks = [
+        {
+            "attention_norm": draw.normal(4), "attention": layer(draw, 4, 2, 1, 2),
+            "mlp_norm": draw.normal(4), "gate": draw.normal(5, 4), "up": draw.normal(5, 4), "down": draw.normal(4, 5),
+        }
+        for _ in range(2)
+    ]  # fmt: skip
+    weights = {"embedding": draw.normal(6, 4), "blocks": blocks, "norm": draw.normal(4)}
     config = {"n_heads": 2, "n_kv_heads": 1, "theta": 100.0, "eps": 1e-5}
     s.see("the logits of two tokens", s.forward(torch.tensor([[1, 4]]), weights, config))
 
