@@ -1,4 +1,5 @@
-"""Cells as a kernel would run them, without one: magics and shell lines are left out, an error ends its cell only.
+"""Cells as a kernel would run them, without one: magics and shell lines are left out, an error ends its
+cell only.
 
 Lies in the sandbox; knows nothing of torch.
 """

@@ -1,4 +1,6 @@
-"""What was seen beside what should have been: equal, or in what they differ, without giving the answer away."""
+"""What was seen beside what should have been: equal, or in what they differ, without giving the answer
+away.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,7 @@ def _tensors(expected: torch.Tensor, got: Any, look: Look) -> str | None:
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return (one == other) | (one != one) & (other != other)
+    return (one == other) | one.isnan() & other.isnan()
 
 
 def _numbers(expected: float, got: Any, look: Look) -> str | None:
@@ -98,7 +100,7 @@ def _numbers(expected: float, got: Any, look: Look) -> str | None:
         same = math.isclose(got, expected, rel_tol=rtol, abs_tol=atol or 0.0)
     except OverflowError:
         same = False
-    return None if same or (got != got and expected != expected) else "the number differs"
+    return None if same or (math.isnan(got) and math.isnan(expected)) else "the number differs"
 
 
 def _lists(expected: Any, got: Any, look: Look) -> str | None:
@@ -144,6 +146,6 @@ def kind(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, Other):
         return f"an object of {value.type_name}"
-    names = {bool: "a bool", int: "an int", float: "a float", str: "a string", list: "a list", tuple: "a tuple",
-             dict: "a dict", set: "a set"}  # fmt: skip
+    names = {bool: "a bool", int: "an int", float: "a float", str: "a string", list: "a list",
+             tuple: "a tuple", dict: "a dict", set: "a set"}  # fmt: skip
     return names.get(type(value), f"a {type(value).__name__}")

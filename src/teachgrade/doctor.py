@@ -6,12 +6,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from teachgrade.mounts import mounts
 from teachgrade.sandbox import Ended, Limits, Worker
+from teachgrade.talk import load, started
 from teachgrade.values import Raised, Ref
 
 PATIENCE_S = 60.0
@@ -51,6 +52,17 @@ def sleeps():
         pass
 def imports(name):
     __import__(name)
+def calls():
+    os.memfd_create("unseen")
+def namespace():
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(0x10000000):
+        raise OSError(ctypes.get_errno(), "unshare")
+def shares():
+    for number in range(10_000):
+        with open(f"/dev/shm/{number}", "wb") as file:
+            file.write(bytes(2**20))
 """
 
 
@@ -72,7 +84,7 @@ def examine() -> list[Finding]:
         ]
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         return [Finding("setpriv", False, "not found; it is part of util-linux")]
-    project = str(os.path.dirname(os.path.abspath(__file__)))
+    project = os.path.dirname(os.path.abspath(__file__))
     secret = os.path.expanduser("~")
     tried: list[tuple[str, str, tuple[object, ...], Callable[[Any], bool]]] = [
         ("no network", "network", (), _raises("OSError")),
@@ -88,11 +100,54 @@ def examine() -> list[Finding]:
         ),
         ("an unprivileged user", "user", (), lambda seen: isinstance(seen, int) and seen != 0),
         ("teachkit absent", "imports", ("teachkit",), _raises("ModuleNotFoundError")),
+        ("system calls are limited", "calls", (), _raises("OSError")),
+        ("no namespaces of its own", "namespace", (), _raises("OSError")),
+        ("shared memory is limited", "shares", (), _raises("OSError")),
         ("files are limited", "floods", (), _raises("OSError")),
         ("memory is limited", "eats", (), _ends("out_of_memory")),
         ("time is limited", "sleeps", (), _ends("timeout")),
     ]
-    return [_try(*one) for one in tried]
+    with _Inside() as inside:
+        return [inside.try_once(*one) for one in tried]
+
+
+class _Inside:
+    """A sandbox to try things in; one that has ended is replaced."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+
+    def __enter__(self) -> _Inside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+    def try_once(
+        self, what: str, name: str, arguments: tuple[object, ...], good: Callable[[Any], bool]
+    ) -> Finding:
+        """What the function of that name comes to, inside."""
+        call = {"do": "call", "name": name, "args": arguments, "kwargs": {}}
+        ops = [call, {"do": "see", "of": Ref(0), "label": ""}]
+        seen: Any
+        try:
+            worker = self._ready()
+            deadline = time.monotonic() + (3.0 if name == "sleeps" else PATIENCE_S)
+            worker.send({"ask": [[0, ops]], "withheld": []}, deadline)
+            seen = worker.receive(deadline)["seen"][0]
+        except Ended as error:
+            seen = error
+            self.__exit__()
+        return Finding(what, good(seen), str(seen)[:200])
+
+    def _ready(self) -> Worker:
+        if self.worker is None:
+            self.worker = started(lambda: Worker(mounts(["torch"]), Limits(memory_bytes=2**30)))
+            for _ in load(self.worker, [(1, _CODE)], (), time.monotonic() + PATIENCE_S):
+                pass
+        return self.worker
 
 
 def _raises(name: str) -> Callable[[Any], bool]:
@@ -101,29 +156,3 @@ def _raises(name: str) -> Callable[[Any], bool]:
 
 def _ends(status: str) -> Callable[[Any], bool]:
     return lambda seen: isinstance(seen, Ended) and seen.status == status
-
-
-def _try(what: str, name: str, arguments: Sequence[object], good: Callable[[Any], bool]) -> Finding:
-    seen: Any
-    try:
-        worker = Worker(mounts(["torch"]), Limits(memory_bytes=2**30))
-    except Ended as error:
-        return Finding(what, False, str(error))
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        worker.receive(deadline)
-        worker.send({"cells": [[1, _CODE]], "withheld": []}, deadline)
-        while "loaded" not in worker.receive(deadline):
-            pass
-        ops = [
-            {"do": "call", "name": name, "args": tuple(arguments), "kwargs": {}},
-            {"do": "see", "of": Ref(0), "label": ""},
-        ]
-        deadline = time.monotonic() + (3.0 if name == "sleeps" else 30.0)
-        worker.send({"id": 0, "ops": ops, "withheld": []}, deadline)
-        seen = worker.receive(deadline)["seen"][0]
-    except Ended as error:
-        seen = error
-    finally:
-        worker.close()
-    return Finding(what, good(seen), str(seen)[:200])

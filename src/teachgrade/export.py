@@ -1,7 +1,8 @@
-"""Results for others to read: a table of marks, Gradescope's JSON, JUnit XML. Manual marks and lateness come in here.
+"""Results for others to read: a table of marks, Gradescope's JSON, JUnit XML. Manual marks and lateness
+come in here.
 
-Results say what was found; what it is worth when a part was marked by hand, or came late, is decided at export, so
-that neither asks for anything to be graded again.
+Results say what was found; what it is worth when a part was marked by hand, or came late, is decided at
+export, so that neither asks for anything to be graded again.
 """
 
 from __future__ import annotations
@@ -10,45 +11,27 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
 Result = dict[str, Any]
 BY_HAND = "by_hand"
-DAY_S = 86_400
 # A spreadsheet takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # XML has no way to write these.
 _NOT_XML = {n: "?" for n in range(32) if n not in (9, 10, 13)} | {0xFFFE: "?", 0xFFFF: "?"}
 
 
-@dataclass(frozen=True)
-class Late:
-    """due: with a time zone; grace_s: not counted; per_day: share of the points lost for each day begun; most: lost at most."""
-
-    due: datetime
-    per_day: float = 0.1
-    most: float = 1.0
-    grace_s: float = 0.0
-
-    def factor(self, handed_in: datetime) -> float:
-        """What is left of the points."""
-        late_s = (handed_in - self.due).total_seconds() - self.grace_s
-        return 1.0 if late_s <= 0 else 1 - min(self.most, self.per_day * math.ceil(late_s / DAY_S))
-
-
 def with_marks(result: Result, by_hand: Mapping[tuple[str, str], float]) -> Result:
     """The result with marks given by hand, {(student, question): points}. Raises ValueError: out of range."""
     questions = []
-    for one in result["questions"]:
+    for graded in result["questions"]:
+        one = graded
         points = by_hand.get((result["student"], one["question"]))
         if points is not None:
             if not 0 <= points <= one["max_points"]:
-                raise ValueError(
-                    f"{result['student']}, {one['question']}: expected 0 to {one['max_points']} points, got {points}"
-                )
+                who = f"{result['student']}, {one['question']}"
+                raise ValueError(f"{who}: expected 0 to {one['max_points']} points, got {points}")
             one = one | {"points": points, "status": "marked"}
         questions.append(one)
     return result | {"questions": questions, "points": sum(q["points"] for q in questions)}
@@ -105,7 +88,9 @@ def _cell(text: str) -> str:
 
 
 def to_gradescope(result: Result, factor: float = 1.0) -> Result:
-    """The results.json that Gradescope's autograder harness reads. Hidden scenarios are counted, not shown."""
+    """The results.json that Gradescope's autograder harness reads. Hidden scenarios are counted, not
+    shown.
+    """
     tests = [
         {
             "name": one["question"],
@@ -150,8 +135,14 @@ def to_junit(results: Iterable[Result]) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-_KINDS = {"passed": None, "marked": None, "failed": "failure", "not_implemented": "failure", "missing": "failure",
-          BY_HAND: "skipped"}  # fmt: skip
+_KINDS = {
+    "passed": None,
+    "marked": None,
+    "failed": "failure",
+    "not_implemented": "failure",
+    "missing": "failure",
+    BY_HAND: "skipped",
+}
 
 
 def _xml(text: str) -> str:

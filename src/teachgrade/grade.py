@@ -1,4 +1,6 @@
-"""One submission, from a file to a result: loaded in a sandbox, asked, compared, and never waited for too long."""
+"""One submission, from a file to a result: loaded in a sandbox, asked, compared, and never waited for too
+long.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,15 @@ from typing import Any
 from teachgrade.compare import NOT_YET
 from teachgrade.judge import Key, Verdict
 from teachgrade.lab import Question
+from teachgrade.ratio import Baseline
 from teachgrade.sandbox import Ended, Worker
 from teachgrade.submission import Submission
+from teachgrade.talk import ask, load, started
+from teachgrade.values import Raised
 
-LOAD_S, START_S = 60.0, 60.0
+LOAD_S, SUBMISSION_S = 60.0, 600.0
 MOST_SKIPPED = 3  # cells that hang or crash are left out, up to so many
+MOST_NOTES, MOST_NOTE, MOST_PRINTED = 100, 1_000, 2**16
 
 
 @dataclass
@@ -41,14 +47,22 @@ class Outcome:
 
 
 class Grader:
-    """Grades one submission after another against one key. start: makes a worker, in a sandbox or not."""
+    """Grades one submission after another against one key; close it afterwards.
+
+    start  makes a worker, in a sandbox or not
+    """
 
     def __init__(self, key: Key, start: Callable[[], Worker]) -> None:
         self.key, self.start = key, start
+        self.baseline = Baseline(key, start)
 
-    def grade(self, submission: Submission) -> Outcome:
-        """Never raises for what a submission does."""
-        return _Session(self, submission).run()
+    def grade(self, submission: Submission, only: str | None = None) -> Outcome:
+        """Never raises for what a submission does. only: one question, instead of all."""
+        return _Session(self, submission).run(only)
+
+    def close(self) -> None:
+        """Stop what was kept from one submission to the next."""
+        self.baseline.close()
 
 
 class _Session:
@@ -58,41 +72,49 @@ class _Session:
         self.skipped: set[int] = set()
         self.notes: list[str] = []
         self.printed = ""
+        self.started = time.monotonic()
 
-    def run(self) -> Outcome:
-        started = time.monotonic()
-        graded: list[Graded] = []
+    def run(self, only: str | None) -> Outcome:
         failure: Ended | None = None
+        graded: list[Graded] = []
         try:
             for question in self.key.lab.questions:
+                if only not in (None, question.id):
+                    continue
                 if question.kind == "words":
                     graded.append(Graded(question.id, "by_hand", 0.0, question.points))
-                elif failure is not None:
-                    graded.append(Graded(question.id, failure.status, 0.0, question.points, str(failure)))
-                else:
-                    try:
+                    continue
+                try:
+                    if failure is None:
                         self._ready()
-                    except Ended as error:
-                        failure = error
-                        graded.append(Graded(question.id, error.status, 0.0, question.points, str(error)))
-                    else:
-                        graded.append(self._question(question))
+                except Ended as error:
+                    failure = error
+                if failure is None:
+                    graded.append(self._question(question))
+                else:
+                    graded.append(Graded(question.id, failure.status, 0.0, question.points, str(failure)))
         finally:
             self._stop()
-        status = failure.status if failure else "partial" if self.skipped or _ended(graded) else "graded"
-        return Outcome(status, graded, self.notes, self.printed, time.monotonic() - started)
+        return Outcome(
+            self._status(failure, graded), graded, self.notes, self.printed, time.monotonic() - self.started
+        )
+
+    def _status(self, failure: Ended | None, graded: list[Graded]) -> str:
+        if failure is not None:
+            return failure.status
+        statuses = {one.status for one in graded}
+        if "sandbox_error" in statuses:
+            return "sandbox_error"
+        return "partial" if self.skipped or statuses & {"timeout", "crashed", "out_of_memory"} else "graded"
+
+    def _deadline(self, seconds: float) -> float:
+        """In so many seconds, or when the whole submission has had its time."""
+        return min(time.monotonic() + seconds, self.started + SUBMISSION_S)
 
     def _ready(self) -> None:
         """A worker that has run the cells. Raises Ended: that is not to be had."""
         while self.worker is None:
-            self.worker = self.grader.start()
-            try:
-                ready = self.worker.receive(time.monotonic() + START_S)
-                if ready != {"ready": True}:
-                    raise Ended("sandbox_error", "the worker did not start")
-            except Ended as error:
-                self._stop()
-                raise Ended("sandbox_error", f"the worker did not start: {error}") from None
+            self.worker = started(self.grader.start)
             try:
                 self._load(self.worker)
             except _InCell as error:
@@ -100,29 +122,24 @@ class _Session:
                 if error.place == 0 or len(self.skipped) == MOST_SKIPPED or error.place in self.skipped:
                     raise error.ended from None
                 self.skipped.add(error.place)
-                self.notes.append(f"code cell {error.place}: {error.ended}; it was left out")
+                self._note(f"code cell {error.place}: {error.ended}; it was left out")
 
     def _load(self, worker: Worker) -> None:
-        deadline = time.monotonic() + LOAD_S
+        deadline = self._deadline(LOAD_S)
         place = 0
-        cells = [[c.place, c.source] for c in self.submission.cells if c.place not in self.skipped]
+        cells = [(c.place, c.source) for c in self.submission.cells if c.place not in self.skipped]
+        withheld = {name for question in self.key.lab.questions for name in question.withholds}
         try:
-            names = [name for question in self.key.lab.questions for name in question.withholds]
-            worker.send({"cells": cells, "withheld": names}, deadline)
-            for _ in range(len(cells) + 1):
-                message = worker.receive(deadline)
-                if isinstance(message, dict) and isinstance(message.get("loaded"), list):
-                    self._remember(message["loaded"])
-                    return
-                place = (
-                    message["cell"] if isinstance(message, dict) and type(message.get("cell")) is int else 0
-                )
-            raise Ended("crashed", "it sent something that is no answer")
+            for message in load(worker, cells, withheld, deadline):
+                if isinstance(message, list):
+                    self._remember(message)
+                else:
+                    place = message
         except Ended as error:
             raise _InCell(place, error) from None
 
     def _remember(self, loaded: list[Any]) -> None:
-        for entry in loaded[:100]:
+        for entry in loaded[:MOST_NOTES]:
             if not (isinstance(entry, list) and len(entry) == 3):
                 continue
             place, error, left_out = entry
@@ -132,47 +149,55 @@ class _Session:
                 self._note(f"code cell {place}: ignored: {'; '.join(map(str, left_out))[:200]}")
 
     def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text[:1_000])
+        if text not in self.notes and len(self.notes) < MOST_NOTES:
+            self.notes.append(text[:MOST_NOTE])
 
     def _question(self, question: Question) -> Graded:
+        assert self.worker is not None
         graded = Graded(question.id, "failed", 0.0, question.points)
-        places, wrong = self.key.places(question.id), {}
-        for at in places:
-            try:
-                seen = self._ask(at, question)
-            except Ended as error:
-                graded.status, graded.message = error.status, str(error)
-                self._stop()
-                return graded
-            verdict = self.key.verdict(at, seen)
-            graded.verdicts.append(verdict)
-            if verdict.message:
-                wrong[at] = seen
-        if not wrong and places:
-            graded.status, graded.points = "passed", question.points
+        wrong = {}
+        try:
+            for at, seen in ask(self.worker, self.key, question, self._deadline(question.limit_s)):
+                verdict = self.key.verdict(at, seen)
+                graded.verdicts.append(verdict)
+                if verdict.message:
+                    wrong[at] = seen
+            if question.at_most and not wrong:
+                graded.message = self._too_slow(question)
+        except Ended as error:
+            graded.status, graded.message = error.status, str(error)
+            self._stop()
             return graded
-        first = next((v.message for v in graded.verdicts if v.message), "no scenario asks for it")
-        graded.message = self.key.misconception(wrong) or first
-        if all(v.message == NOT_YET for v in graded.verdicts):
-            graded.status = "not_implemented"
-        elif "is not defined" in first and "Missing" in first:
-            graded.status = "missing"
+        if not graded.verdicts:
+            graded.message = "no scenario asks for it"
+        elif wrong:
+            graded.status, graded.message = self._what_is_wrong(graded.verdicts, wrong)
+        elif not graded.message:
+            graded.status, graded.points = "passed", question.points
         return graded
 
-    def _ask(self, at: int, question: Question) -> Any:
+    def _what_is_wrong(self, verdicts: list[Verdict], wrong: dict[int, Any]) -> tuple[str, str]:
+        first = next(v.message for v in verdicts if v.message)
+        if all(v.message == NOT_YET for v in verdicts):
+            return "not_implemented", first
+        if all(_is_missing(seen) for seen in wrong.values()):
+            return "missing", first
+        return "failed", self.key.misconception(wrong) or first
+
+    def _too_slow(self, question: Question) -> str:
+        """Raises Ended."""
         assert self.worker is not None
-        deadline = time.monotonic() + question.limit_s
-        asked = {"id": at, "ops": self.key.recorded[at].ops, "withheld": list(question.withholds)}
-        self.worker.send(asked, deadline)
-        answer = self.worker.receive(deadline)
-        if not isinstance(answer, dict) or answer.get("id") != at or type(answer.get("id")) is not int:
-            raise Ended("crashed", "it answered something that it was not asked")
-        return answer.get("seen")
+        worker, deadline = self.worker, self._deadline(question.limit_s)
+
+        def submission() -> None:
+            for _ in ask(worker, self.key, question, deadline):
+                pass
+
+        return self.grader.baseline.too_slow(question, submission, worker.paused)
 
     def _stop(self) -> None:
         if self.worker is not None:
-            self.printed = (self.printed + self.worker.close())[: 2**16]
+            self.printed = (self.printed + self.worker.close())[:MOST_PRINTED]
             self.worker = None
 
 
@@ -184,5 +209,5 @@ class _InCell(Exception):
         self.place, self.ended = place, ended
 
 
-def _ended(graded: list[Graded]) -> bool:
-    return any(one.status in ("timeout", "crashed", "out_of_memory", "sandbox_error") for one in graded)
+def _is_missing(seen: Any) -> bool:
+    return isinstance(seen, list) and any(isinstance(one, Raised) and one.name == "Missing" for one in seen)

@@ -1,7 +1,8 @@
-"""A verdict on a question: does what was seen equal what the reference gives, and if not, what was misunderstood?
+"""A verdict on a question: does what was seen equal what the reference gives, and if not, what was
+misunderstood?
 
-A wrong solution of the lab's bank is played on the same inputs. When a submission gives what that solution gives,
-it made the same mistake, and the sentence that stands over that solution is the feedback.
+A wrong solution of the lab's bank is played on the same inputs. When a submission gives what that solution
+gives, it made the same mistake, and the sentence that stands over that solution is the feedback.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from teachgrade.compare import NOT_YET, difference
-from teachgrade.lab import Lab, Solution, seen_by
+from teachgrade.lab import Lab, Question, Solution, seen_by
 from teachgrade.scenario import Recorded
+from teachgrade.values import pack
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class Key:
         self.recorded = lab.record(seed)
         self.expected = [seen_by(lab.reference, one) for one in self.recorded]
         self._mistakes: dict[tuple[int, int], list[Any]] = {}
+        self._asked: dict[str, bytes] = {}
+
+    def asked(self, question: Question) -> bytes:
+        """The message that asks a worker all of a question."""
+        found = self._asked.get(question.id)
+        if found is None:
+            ask = [[at, self.recorded[at].ops] for at in self.places(question.id)]
+            found = self._asked[question.id] = pack({"ask": ask, "withheld": list(question.withholds)})
+        return found
 
     def places(self, question: str) -> list[int]:
         """Which recordings are of a question."""
@@ -49,7 +60,9 @@ class Key:
         return Verdict(one.name, one.hidden, first_difference(one, self.expected[at], seen))
 
     def misconception(self, seen: dict[int, Any]) -> str | None:
-        """The message of the wrong solution that gives the same, of those recordings that were wrong; or None."""
+        """The message of the wrong solution that gives the same, of those recordings that were wrong; or
+        None.
+        """
         votes: Counter[int] = Counter()
         for at, values in seen.items():
             for number, solution in enumerate(self.wrong):

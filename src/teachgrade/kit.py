@@ -1,7 +1,7 @@
 """What of teachkit a submission may have: the modules that a lab names, and none besides.
 
-A lab on attention is not to be answered with teachkit's attention. The sandbox gets a copy of the package in which only
-the allowed modules lie; the others are not there to be imported, read or found.
+A lab on attention is not to be answered with teachkit's attention. The sandbox gets a copy of the package
+in which only the allowed modules lie; the others are not there to be imported, read or found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A lab: its questions, its source with solutions, scenarios, and banks of wrong and of other right solutions.
+"""A lab: its questions, its source with solutions, scenarios, and banks of wrong and of other right
+solutions.
 
     labs/<stem>/
         lab.toml        what it is called, and its questions
@@ -7,6 +8,7 @@
         hidden.py       scenarios for marks
         wrong/q1_<name>.py   a solution of q1 with one misconception; its docstring names it, for the student
         right/q1_<name>.py   another correct solution
+        slow/q7_<name>.py    the correct and slow solution beside which those of q7 are timed, if time matters
 
 A file of a bank defines only what differs; everything else is the reference's.
 """
@@ -45,8 +47,10 @@ class Question:
 
     names      what a solution must define
     kind       "code", or "words": answered in prose, marked by hand
-    limit_s    seconds for one scenario
-    withholds  names of torch and modules that a solution must do without: told to the student, absent while grading
+    limit_s    seconds for all of its scenarios together
+    withholds  names of torch that a solution must do without: told to the student, refused while grading
+    at_most    the share of the time of the lab's slow version that a solution may take; 0: time does not
+               matter
     """
 
     id: str
@@ -56,6 +60,7 @@ class Question:
     kind: str = "code"
     limit_s: float = 20.0
     withholds: tuple[str, ...] = ()
+    at_most: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,13 @@ class Lab:
             message = " ".join((names["__doc__"] or "").split())
             found.append(Solution(self.question(question).id, name, message, names))
         return found
+
+    def slow(self, question: str) -> str:
+        """The code beside which a question's solutions are timed. Raises LabError: not exactly one file."""
+        files = sorted((self.folder / "slow").glob(f"{question}_*.py"))
+        if len(files) != 1:
+            raise LabError(f"{self.stem}: expected one file slow/{question}_<name>.py, got {len(files)}")
+        return files[0].read_text(encoding="utf-8")
 
     def record(self, seed: str, question: str | None = None) -> list[Recorded]:
         """All scenarios with their inputs, in order."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,9 @@ _NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Mounts:
-    """read: (here, there) pairs, read-only; hidden: folders there that are empty; packages: to import from."""
+    """read: (here, there) pairs, read-only; hidden: folders there that are empty; packages: to import
+    from.
+    """
 
     read: tuple[tuple[Path, Path], ...]
     hidden: tuple[Path, ...]
@@ -35,8 +36,7 @@ def mounts(allowed: Sequence[str], *, there: Path = Path("/packages")) -> Mounts
     if not prefix.is_relative_to("/usr"):
         read.append((prefix, prefix))
     hidden.append(prefix / Path(sysconfig.get_path("purelib", vars=_vars(prefix))).relative_to(prefix))
-    for here in sorted(_tops(allowed)):
-        read.append((here, there / here.name))
+    read += [(here, there / here.name) for here in sorted(_tops(allowed))]
     return Mounts(tuple(read), tuple(dict.fromkeys(p for p in hidden if p.exists())), there)
 
 
@@ -85,7 +85,3 @@ def _closure(names: Sequence[str]) -> list[Distribution]:
             if asked.marker is None or asked.marker.evaluate({"extra": ""}):
                 left.append(asked.name)
     return list(done.values())
-
-
-def user_packages() -> Path:
-    return Path(site.getusersitepackages())

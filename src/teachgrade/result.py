@@ -1,4 +1,6 @@
-"""Results: one JSON file for each submission, written whole or not at all. The schema is in schemas/result.json."""
+"""Results: one JSON file for each submission, written whole or not at all. The schema is in
+schemas/result.json.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,16 @@ def key_of(submission_key: str, lab: Lab, seed: str, sandbox: str) -> str:
     return sha256("\0".join(words).encode()).hexdigest()
 
 
-def make(student: str, file: str, key: str, lab: Lab, outcome: Outcome, sandbox: str) -> dict[str, Any]:
+def make(
+    student: str, file: str, key: str, submission: str, lab: Lab, outcome: Outcome, sandbox: str
+) -> dict[str, Any]:
     """A result as it is written. Points are of what was graded by machine; words wait for a human."""
     return {
         "schema": SCHEMA,
         "student": student,
         "file": file,
         "key": key,
+        "submission": submission,
         "lab": lab.stem,
         "lab_key": lab.key,
         "sandbox": sandbox,
@@ -58,6 +63,24 @@ def _question(graded: Graded) -> dict[str, Any]:
         "visible": [{"scenario": v.scenario, "message": v.message} for v in graded.verdicts if not v.hidden],
         "hidden_passed": sum(not v.message for v in hidden),
         "hidden_of": len(hidden),
+    }
+
+
+def merged(before: dict[str, Any], anew: dict[str, Any]) -> dict[str, Any]:
+    """An earlier result of the same submission with the questions that were asked anew in their places."""
+    by_id = {one["question"]: one for one in anew["questions"]}
+    questions = [by_id.get(one["question"], one) for one in before["questions"]]
+    statuses = {one["status"] for one in questions}
+    status = anew["status"]
+    if status == "graded" and statuses & {"timeout", "crashed", "out_of_memory"}:
+        status = "partial"
+    note = f"asked anew: {', '.join(by_id)}"
+    return anew | {
+        "status": status,
+        "questions": questions,
+        "points": sum(one["points"] for one in questions),
+        "max_points": sum(one["max_points"] for one in questions),
+        "notes": [*anew["notes"], note],
     }
 
 

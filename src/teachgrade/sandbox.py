@@ -1,7 +1,7 @@
 """A worker behind a wall: bubblewrap, limits, and a parent that watches. Linux only.
 
-Inside there is no network, no home, no result, no other submission, none of teachkit but what a lab gives, and no process
-but its own. When the parent ends, so does everything inside.
+Inside there is no network, no home, no result, no other submission, none of teachkit but what a lab gives,
+and no process but its own. When the parent ends, so does everything inside.
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from teachgrade.mounts import Mounts
+from teachgrade.seccomp import program
 from teachgrade.values import LENGTHS, MOST_BLOB, MOST_HEADER, WireError, pack, unpack
 
 HERE = Path(__file__).resolve().parent
 INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "withheld.py", "worker.py")
+FIRST_UID, N_UIDS = 60_000, 5_000
 LOOK_S = 0.02  # how often the watch looks
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one sandbox. memory_bytes: resident, of all its processes together, besides what Python and torch take."""
+    """Of one sandbox. memory_bytes: resident, of all its processes together, besides what Python and torch
+    take.
+    """
 
     memory_bytes: int = 3 * 2**30
     processes: int = 64
@@ -58,7 +62,8 @@ class Worker:
     def __init__(self, mounts: Mounts | None, limits: Limits, kit: Path | None = None, slot: int = 0) -> None:
         self.limits = limits
         self._home = tempfile.TemporaryDirectory(prefix="teachgrade-") if mounts is None else None
-        command = _inside(mounts, limits, kit, slot) if mounts else _outside(kit)
+        filters = _filter() if mounts else ()
+        command = _inside(mounts, limits, kit, slot, filters) if mounts else _outside(kit)
         env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
                "MPLBACKEND": "Agg", "USER": "student", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
                "HF_HUB_OFFLINE": "1"}  # fmt: skip
@@ -68,14 +73,17 @@ class Worker:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env=env, cwd=self._home.name if self._home else "/", start_new_session=True, bufsize=0,
+                pass_fds=filters,
             )  # fmt: skip
         except OSError as error:
             raise Ended("sandbox_error", f"the sandbox could not be started: {error}") from None
+        finally:
+            for number in filters:
+                os.close(number)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]
         self._arrived = bytearray()
         self.printed = bytearray()
-        self.base_bytes = 0
 
     def receive(self, deadline: float) -> Any:
         """The next message. Raises Ended."""
@@ -87,9 +95,29 @@ class Worker:
 
     def send(self, value: object, deadline: float) -> None:
         """Raises Ended."""
-        left = memoryview(pack(value))
+        self.send_packed(pack(value), deadline)
+
+    def send_packed(self, message: bytes, deadline: float) -> None:
+        """The same for a message that is packed already, since many get it."""
+        left = memoryview(message)
         while left:
             left = left[self._wait(deadline, left) :]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While this lasts, nothing inside computes."""
+        stopped = tree(self._process.pid)
+        self._signal(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(stopped, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(processes: list[int], what: signal.Signals) -> None:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, what)
 
     def close(self) -> str:
         """Stop everything inside; what it printed, cut short."""
@@ -173,21 +201,28 @@ class Worker:
             raise Ended("crashed", f"it started more than {self.limits.processes} processes")
 
 
-def usage(pid: int) -> tuple[int, int]:
-    """Resident bytes and number of a process and all that descend from it."""
-    total, n, left = 0, 0, [pid]
-    page = resource.getpagesize()
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it, as far as they are still there."""
+    found, left = [], [pid]
     while left:
         one = left.pop()
         try:
-            statm = Path(f"/proc/{one}/statm").read_text()
             for task in os.listdir(f"/proc/{one}/task"):
                 left += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
-        except (OSError, ValueError):
+        except OSError:
             continue
-        total += int(statm.split()[1]) * page
-        n += 1
-    return total, n
+        found.append(one)
+    return found
+
+
+def usage(pid: int) -> tuple[int, int]:
+    """Resident bytes and number of a process and all that descend from it."""
+    found = tree(pid)
+    pages = 0
+    for one in found:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * resource.getpagesize(), len(found)
 
 
 START = """
@@ -200,20 +235,39 @@ limit(resource.RLIMIT_CORE, 0)
 limit(resource.RLIMIT_FSIZE, {file_bytes})
 limit(resource.RLIMIT_CPU, {cpu_s})
 limit(resource.RLIMIT_NOFILE, 256)
+if {alone}:  # of a user of its own; elsewhere it would count what else the user runs
+    limit(resource.RLIMIT_NPROC, {processes})
 sys.path[:0] = {path!r}
 from teachgrade.worker import main
 main()
 """
 
 
-def _start(limits: Limits, path: Sequence[str]) -> str:
-    return START.format(file_bytes=limits.file_bytes, cpu_s=limits.cpu_s, path=list(path))
+def _start(limits: Limits, path: Sequence[str], *, alone: bool) -> str:
+    return START.format(
+        file_bytes=limits.file_bytes,
+        cpu_s=limits.cpu_s,
+        processes=limits.processes,
+        path=list(path),
+        alone=alone,
+    )
 
 
-def _inside(mounts: Mounts, limits: Limits, kit: Path | None, slot: int) -> list[str]:
+def _filter() -> tuple[int, ...]:
+    """An open file with the filter of system calls, for bubblewrap to read; none where there is no filter."""
+    found = program()
+    if found is None:
+        return ()
+    reading, writing = os.pipe()
+    os.write(writing, found)
+    os.close(writing)
+    return (reading,)
+
+
+def _inside(mounts: Mounts, limits: Limits, kit: Path | None, slot: int, filters: Sequence[int]) -> list[str]:
     root = os.geteuid() == 0
-    command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc",
-               "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]  # fmt: skip
+    command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net",
+               "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]  # fmt: skip
     if not root:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     targets = [there for _, there in mounts.read] + [Path("/kit/teachgrade/worker.py")]
@@ -234,17 +288,20 @@ def _inside(mounts: Mounts, limits: Limits, kit: Path | None, slot: int) -> list
         command += ["--ro-bind", str(kit), "/given"]
         path.append("/given")
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.tmp_bytes), "--perms", "1777",
-                "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]  # fmt: skip
+                "--tmpfs", "/tmp", "--size", str(limits.tmp_bytes), "--perms", "1777", "--tmpfs", "/dev/shm",
+                "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # fmt: skip
+    command += [word for number in filters for word in ("--seccomp", str(number))]
     if root:
-        uid = str(60_000 + slot)  # one that nothing here belongs to
+        # One that nothing here belongs to, and that no other grader of this machine uses at this time.
+        uid = str(FIRST_UID + (os.getpid() * 16 + slot) % N_UIDS)
         command += ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps=-all",
                     "--bounding-set=-all", "--no-new-privs"]  # fmt: skip
-    return [*command, _python(), "-I", "-B", "-S", "-c", _start(limits, path)]
+    return [*command, _python(), "-I", "-B", "-S", "-c", _start(limits, path, alone=root)]
 
 
 def _outside(kit: Path | None) -> list[str]:
     path = [*map(str, filter(None, sys.path)), str(HERE.parent), *([str(kit)] if kit else [])]
-    return [sys.executable, "-I", "-B", "-c", _start(Limits(), path)]
+    return [sys.executable, "-I", "-B", "-c", _start(Limits(), path, alone=False)]
 
 
 def available() -> bool:

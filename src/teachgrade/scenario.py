@@ -6,8 +6,8 @@
         for _ in range(draw.integer(1, 5)):
             s.see("what is held", cache.append(draw.normal(2, 4, 1, 8)))
 
-``s`` stands for the solution: ``s.KVCache(...)`` does not call anything, it notes that it shall be called, and
-gives a name for the result, which later calls can take and whose methods can be called. What a scenario
+``s`` stands for the solution: ``s.KVCache(...)`` does not call anything, it notes that it shall be called,
+and gives a name for the result, which later calls can take and whose methods can be called. What a scenario
 decides, it decides by ``draw``, which is seeded, never by what a solution gives.
 """
 
@@ -131,7 +131,9 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A function that asks something of a solution, and how many times it is recorded, each with other inputs."""
+    """A function that asks something of a solution, and how many times it is recorded, each with other
+    inputs.
+    """
 
     question: str
     name: str

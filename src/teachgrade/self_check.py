@@ -1,4 +1,6 @@
-"""check("attention.q1", softmax): in the notebook, at once, on what is visible. It runs in the student's own kernel."""
+"""check("attention.q1", softmax): in the notebook, at once, on what is visible. It runs in the student's
+own kernel.
+"""
 
 from __future__ import annotations
 
@@ -62,11 +64,9 @@ def judge(question: str, asked: Visible, names: dict[str, Any]) -> Checked:
         if found:
             return Checked(question, False, _explained(question, one, recorded, seen, found))
     n = len(asked.seen)
-    return Checked(
-        question,
-        True,
-        f"{question}: as it should be on the {n} visible case{'s' * (n != 1)}. More are tried when it is graded.",
-    )
+    cases = f"the {n} visible case{'s' * (n != 1)}"
+    text = f"{question}: as it should be on {cases}. More are tried when it is graded."
+    return Checked(question, True, text)
 
 
 def _explained(question: str, one: Seen, recorded: Recorded, seen: list[Any], found: str) -> str:
@@ -86,5 +86,6 @@ def _short(value: Any) -> str:
         # On one line: the shape, and the numbers if they are few.
         numbers = value.flatten()[:8].tolist()
         shown = ", ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in numbers)
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}: {shown}{' ...' * (value.numel() > 8)}"
+        dtype, more = str(value.dtype).removeprefix("torch."), " ..." * (value.numel() > 8)
+        return f"{tuple(value.shape)} {dtype}: {shown}{more}"
     return repr(value)[:_SHOWN]

@@ -7,8 +7,8 @@
         ...
         ### END SOLUTION
 
-The markers are those of nbgrader. A student gets ``raise NotImplementedError("q1")`` in place of what is between
-them; everything else is the same, so that what is asked and what is answered cannot drift apart.
+The markers are those of nbgrader. A student gets ``raise NotImplementedError("q1")`` in place of what is
+between them; everything else is the same, so that what is asked and what is answered cannot drift apart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A submission: the code cells of a file that a stranger has sent. It is read as text; nothing in it is run.
 
-Cell types, names, tags and stored outputs are the stranger's, too: nothing is inferred from them. All code cells count, in their
-order; what a question asks for is found by name after all have run.
+Cell types, names, tags and stored outputs are the stranger's, too: nothing is inferred from them. All code
+cells count, in their order; what a question asks for is found by name after all have run.
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ def parse(name: str, content: bytes) -> Submission:
     sources = _sources(document)
     cells = tuple(Cell(place, source) for place, source in enumerate(sources, 1) if source.strip())
     return Submission(name, key_of(content), cells)
+
+
+def lab_of(path: Path) -> str:
+    """Which lab a notebook of one's own says that it is, or else its name."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["metadata"]["teachgrade"]["lab"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return path.stem
+    return found if isinstance(found, str) else path.stem
 
 
 def _sources(document: Any) -> list[str]:

@@ -1,7 +1,9 @@
-"""The visible part of a lab as plain data: what a student's own check needs, and nothing that solves anything.
+"""The visible part of a lab as plain data: what a student's own check needs, and nothing that solves
+anything.
 
-For each visible scenario: what to call with which inputs, what should come, and what each wrong solution gives
-instead, with the sentence that names its mistake. No code of a lab is in it, neither solutions nor scenarios.
+For each visible scenario: what to call with which inputs, what should come, and what each wrong solution
+gives instead, with the sentence that names its mistake. No code of a lab is in it, neither solutions nor
+scenarios.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What a question withholds: names of torch that raise while it is asked, and operations that are noticed.
 
-A lab on softmax is not answered by ``torch.softmax``. Modules can be absent from the sandbox; a function of torch cannot, so
-it is stood in for by one that raises while the question is asked, and the operations that reach torch's dispatcher are
-watched, by whatever name they were called. A submission that takes the sandbox's Python apart can get around both: this
-keeps honest students honest, and its docs say so. Lies in the sandbox.
+A lab on softmax is not answered by ``torch.softmax``. Modules can be absent from the sandbox; a function of
+torch cannot, so it is stood in for by one that raises while the question is asked, and the operations that
+reach torch's dispatcher are watched, by whatever name they were called. A submission that takes the
+sandbox's Python apart can get around both: this keeps honest students honest, and its docs say so. Lies in
+the sandbox.
 
     "torch.nn.functional.softmax"    a name: raises when called
     "aten::_softmax"                 an operation: raises when it reaches the dispatcher
@@ -28,7 +29,8 @@ class Withheld(RuntimeError):
 
 
 def stand_in(names: Iterable[str]) -> None:
-    """Put a stand-in in place of each name, before any cell runs: it asks, at each call, whether it is withheld.
+    """Put a stand-in in place of each name, before any cell runs: it asks, at each call, whether it is
+    withheld.
 
     Raises  AttributeError: torch has no such name
     """
@@ -75,7 +77,7 @@ class _Watch(TorchDispatchMode):
     """Raises when a withheld operation is carried out."""
 
     def __init__(self, operations: frozenset[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = operations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

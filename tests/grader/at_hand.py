@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from teachgrade.batch import Graders
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, load
-from teachgrade.mounts import Mounts, mounts
 from teachgrade.sandbox import Limits, Worker, available
+from teachgrade.sandboxed import starter
 
 ROOT = Path(__file__).resolve().parents[2]
 LABS = sorted(path.parent.name for path in (ROOT / "labs").glob("*/lab.toml"))
@@ -31,10 +33,10 @@ def key_of(stem: str, seed: str = "tests") -> Key:
 
 
 @cache
-def seen_in(packages: tuple[str, ...]) -> Mounts:
-    return mounts(packages)
+def start(stem: str, limits: Limits | None = None) -> Callable[[int], Worker]:
+    """Makes sandboxed workers for a lab."""
+    return starter(lab_named(stem), limits=limits)
 
 
-def worker(stem: str, slot: int = 0, limits: Limits | None = None) -> Worker:
-    """A sandboxed worker for a lab."""
-    return Worker(seen_in(lab_named(stem).packages), limits or Limits(), slot=slot)
+def graders(stem: str, limits: Limits | None = None) -> Graders:
+    return Graders(key_of(stem), start(stem, limits))

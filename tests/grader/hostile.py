@@ -1,7 +1,7 @@
 """Submissions that are broken or mean harm, by kind: what each does, and what must become of it.
 
-A case is the solved lab with something changed or added. ``target`` is a function that one question asks for; where a case
-says ``lost``, that question alone must lose its points, and every other must keep them.
+A case is the solved lab with something changed or added. ``target`` is a function that one question asks
+for; where a case says ``lost``, that question alone must lose its points, and every other must keep them.
 """
 
 from __future__ import annotations

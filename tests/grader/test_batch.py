@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
-from at_hand import ROOT, key_of, lab_named, needs_sandbox, worker
-from hostile import notebook, solved
 
-from teachgrade.batch import Batch, shard
+from at_hand import ROOT, key_of, lab_named, needs_sandbox
+from at_hand import start as start_of
+from hostile import notebook, solved
+from teachgrade.batch import Batch, Graders, shard
 from teachgrade.collect import find
 from teachgrade.result import marks, path_of, read_all, write
 from teachgrade.sandbox import Ended
@@ -34,14 +36,19 @@ def hand_in(folder, n):
     return folder
 
 
-def batch(workers=1, start=None):
-    return Batch(
-        key_of(STEM),
-        start or (lambda slot: worker(STEM, slot)),
-        seed="tests",
-        sandbox="bubblewrap",
-        workers=workers,
-    )
+@contextmanager
+def batch(workers=1, start=None, **more):
+    """A batch, and its graders closed afterwards."""
+    graders = Graders(key_of(STEM), start or start_of(STEM))
+    try:
+        yield Batch(lab_named(STEM), graders, seed="tests", sandbox="bubblewrap", workers=workers, **more)
+    finally:
+        graders.close()
+
+
+def run(entries, folder, show=None, **how):
+    with batch(**how) as made:
+        return made.run(entries, folder, show)
 
 
 def all_marks(folder):
@@ -52,7 +59,7 @@ def all_marks(folder):
 def test_points_statuses_and_a_second_run_that_does_nothing(tmp_path):
     entries = find([hand_in(tmp_path / "in", 4)], STEM)
     shown = []
-    done = batch(workers=2).run(entries, tmp_path / "out", lambda now: shown.append(now.done))
+    done = run(entries, tmp_path / "out", lambda now: shown.append(now.done), workers=2)
     assert shown == [1, 2, 3, 4]
     assert done.by_status == {"graded": 3, "unreadable": 1}
     results = read_all([tmp_path / "out"])
@@ -66,19 +73,19 @@ def test_points_statuses_and_a_second_run_that_does_nothing(tmp_path):
     def never(slot):
         raise AssertionError("graded again")
 
-    again = batch(start=never).run(entries, tmp_path / "out")
+    again = run(entries, tmp_path / "out", start=never)
     assert again.resumed == 4
     assert all_marks(tmp_path / "out") == before
-    batch().run(entries, tmp_path / "again")
+    run(entries, tmp_path / "again")
     assert all_marks(tmp_path / "again") == before
 
 
 @needs_sandbox
 def test_only_what_changed_is_graded_again(tmp_path):
     folder = hand_in(tmp_path / "in", 2)
-    batch().run(find([folder], STEM), tmp_path / "out")
+    run(find([folder], STEM), tmp_path / "out")
     (folder / "s0001.ipynb").write_bytes((folder / "s0000.ipynb").read_bytes())
-    done = batch().run(find([folder], STEM), tmp_path / "out")
+    done = run(find([folder], STEM), tmp_path / "out")
     assert done.resumed == 1
     assert [one["points"] for one in read_all([tmp_path / "out"])] == [15, 15]
 
@@ -91,10 +98,10 @@ def test_the_machines_fault_is_tried_again_and_never_a_mark(tmp_path):
         raise Ended("sandbox_error", "no namespaces today")
 
     entries = find([hand_in(tmp_path / "in", 1)], STEM)
-    done = batch(start=broken).run(entries, tmp_path / "out")
+    done = run(entries, tmp_path / "out", start=broken)
     assert done.by_status == {"sandbox_error": 1}
     assert len(starts) == 3
-    assert batch(start=broken).run(entries, tmp_path / "out").resumed == 0
+    assert run(entries, tmp_path / "out", start=broken).resumed == 0
 
 
 def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -126,9 +133,9 @@ GRADE = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests" / "grader")!r}]
 from pathlib import Path
-from test_batch import batch
+from test_batch import run
 from teachgrade.collect import find
-batch(workers=2).run(find([Path(sys.argv[1])], "kv_cache"), Path(sys.argv[2]))
+run(find([Path(sys.argv[1])], "kv_cache"), Path(sys.argv[2]), workers=2)
 """
 
 
@@ -138,7 +145,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path, kills):
     """kill -9, again and again; in the end the marks are those of an undisturbed run."""
     n = 60 if kills > 1 else 6
     folder = hand_in(tmp_path / "in", n)
-    batch(workers=2).run(find([folder], STEM), tmp_path / "undisturbed")
+    run(find([folder], STEM), tmp_path / "undisturbed", workers=2)
     draw = random.Random(kills)
     for _ in range(kills):
         process = subprocess.Popen([sys.executable, "-c", GRADE, str(folder), str(tmp_path / "out")])

@@ -10,8 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from teachgrade.export import Late, read_marks, to_csv, to_gradescope, to_junit, with_marks
-from teachgrade.pages import class_report, feedback, write
+from teachgrade.class_report import class_report
+from teachgrade.export import read_marks, to_csv, to_gradescope, to_junit, with_marks
+from teachgrade.late import Late
+from teachgrade.pages import feedback, write
 
 BAD = "<script>alert(1)</script>"
 

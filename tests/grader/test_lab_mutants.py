@@ -12,8 +12,8 @@ import sys
 
 import jupytext
 import pytest
-from at_hand import LABS, ROOT, key_of, lab_named
 
+from at_hand import LABS, ROOT, key_of, lab_named
 from teachgrade.cells import is_shown_only
 from teachgrade.lab import seen_by
 from teachgrade.source import regions, without_markers

@@ -6,8 +6,8 @@ import json
 from collections import Counter
 
 import pytest
-from at_hand import LABS, ROOT, key_of, lab_named
 
+from at_hand import LABS, ROOT, key_of, lab_named
 from teachgrade.compare import NOT_YET
 from teachgrade.lab import seen_by
 from teachgrade.release import Leak, make, require_no_leak
