@@ -17,7 +17,7 @@ def steps_of_any_size(s, draw):
         s.see("length", s.get(cache, "length"))
 
 
-@hidden("q1")
+@hidden("q1", times=2)
 def what_was_given_changes_later(s, draw):
     cache = s.KVCache(2, 3, 8, 5)
     k, v = s.value(draw.normal(2, 3, 2, 5)), s.value(draw.normal(2, 3, 2, 5))
@@ -27,7 +27,7 @@ def what_was_given_changes_later(s, draw):
     s.see("after the given tensors were overwritten", cache.append(*pair(draw, 2, 3, 1, 5)))
 
 
-@hidden("q1")
+@hidden("q1", times=2)
 def two_caches(s, draw):
     one, other = s.KVCache(1, 2, 6, 3), s.KVCache(1, 2, 6, 3)
     one.append(*pair(draw, 1, 2, 2, 3))
@@ -60,7 +60,7 @@ def back(s, draw):
     )
 
 
-@hidden("q2")
+@hidden("q2", times=1)
 def lengths_that_cannot_be(s, draw):
     cache = s.KVCache(1, 1, 5, 3)
     cache.append(*pair(draw, 1, 1, 3, 3))
@@ -98,7 +98,7 @@ def prompt_then_tokens(s, draw):
         )
 
 
-@hidden("q4")
+@hidden("q4", times=2)
 def same_cache_in_parts(s, draw):
     q, k, v = (draw.normal(2, 3, 7, 5) for _ in "qkv")
     for sizes in ((7,), (1,) * 7, (3, 4)):
@@ -125,7 +125,15 @@ def an_end(s, draw):
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 
-@hidden("q5")
+@hidden("q5", times=1)
+def an_end_at_once_and_in_the_prompt(s, draw):
+    for label, prompt, end in (("at once", [3, 1, 4], 10), ("in the prompt", [3, 9, 4], 9)):
+        model = s.ToyModel(5)
+        s.see(f"the tokens, with the end {label}", s.generate(model, prompt, 6, end))
+        s.see("tokens that went through the model", s.get(model, "fed"))
+
+
+@hidden("q5", times=1)
 def nothing(s, draw):
     model = s.ToyModel(1)
     s.see("no tokens", s.generate(model, [2, 3], 0, 99))
@@ -144,7 +152,7 @@ def any_shape(s, draw):
     )
 
 
-@hidden("q6")
+@hidden("q6", times=1)
 def no_room(s, draw):
     s.see("weights alone are too large", s.largest_batch(10**6, 2 * 10**6, 2, 2, 8, 16, 2))
     s.see("weights fit, one sequence does not", s.largest_batch(10**6, 10**6 - 1, 2, 2, 8, 16, 2))

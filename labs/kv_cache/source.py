@@ -18,8 +18,9 @@
 # them. You build what keeps them, attend to it, and write with it; and you count what it costs.
 #
 # Work from top to bottom. After each question a cell checks your code on a few small inputs; they are the visible
-# part of what is checked. Shapes are written as in the course: B sequences, H heads, T new tokens, S tokens in all, D
-# numbers a head.
+# part of what is checked, and the mark comes from more, of other sizes. Shapes are written as in the course: B sequences,
+# H heads, T new tokens, S tokens in all, D numbers a head. All tensors are float32; sums may be added up in any order, last
+# digits that differ for that reason do not count. Do not change the tensors that your functions are given.
 
 # %%
 # teachgrade: show
@@ -52,14 +53,20 @@ import torch
 # - `append(k, v)`: both are (batch, heads, T, dim), T at least 1. It stores them behind what is there, and returns all keys
 #   and all values so far, each (batch, heads, S, dim).
 # - `length` is the number of tokens stored, S.
-# - The tensors it is given may be changed afterwards by whoever gave them; what is stored must not change with them.
-# - Memory is reserved once. Joining tensors (`torch.cat`) copies the whole past at every step; it is not there when this
-#   is graded.
+# - The tensors it is given may be changed afterwards by whoever gave them; what is stored must not change with them. What
+#   `append` returns may share memory with the cache: it is only read.
+# - Memory is reserved once. Joining tensors copies the whole past at every step; `torch.cat` and `torch.stack` are not
+#   there while this question is graded.
 #
 # Leave `truncate`, and what happens when the cache is full, for q2.
 #
 # <details><summary>Hint</summary>
 # Two tensors of zeros, and a slice of the third axis that moves along.
+# </details>
+#
+# <details><summary>Another hint</summary>
+# With `end = self.length + k.shape[2]`, the new keys belong into `self.k[:, :, self.length : end]`, and what is to be
+# returned ends at `end`.
 # </details>
 
 
@@ -107,9 +114,12 @@ check("kv_cache.q1", KVCache)
 # Two more things that your class must do.
 #
 # - `append` raises `ValueError` if the new tokens do not all fit, and then nothing has changed: what was stored is
-#   still there, and a smaller `append` may follow.
-# - `truncate(length)` forgets all but the first `length` tokens; new ones then take the place of the forgotten. A
-#   length below 0 or above what is stored raises `ValueError`.
+#   still there, `length` is what it was, and a smaller `append` may follow. A cache of `capacity` tokens holds `capacity`.
+# - `truncate(length)` forgets all but the first `length` tokens; new ones then take the place of the forgotten. It returns
+#   nothing. A length below 0 or above what is stored raises `ValueError`.
+#
+# Both are written in the class above: go back to it, run its cell again, and then the check below. (What is it good for?
+# Speculative decoding, in a later chapter, writes some tokens on trial and takes back those that it does not keep.)
 #
 # <details><summary>Hint</summary>
 # Look before you write. To forget, nothing has to be erased.
@@ -122,17 +132,25 @@ check("kv_cache.q2", KVCache)
 # %% [markdown]
 # ## q3. Where a new token stands
 #
-# Keys and queries are rotated by their position before they are used: numbers i and i + D/2 of each are turned together, by
-# the angle position / 10000^(2i/D). With a cache, a step sees only the new tokens, and it is easy to forget that they are not
-# the first.
+# Keys and queries are rotated by their position before they are used: numbers i and i + D/2 of each are turned together,
+# by the angle position / 10000^(2i/D), for i from 0 to D/2 - 1. With a cache, a step sees only the new tokens, and it is
+# easy to forget that they are not the first.
 #
-# Write `rotate(x, start)`: `x` is (B, H, T, D), D even, and its first token stands at position `start`; the result has
-# the same shape.
+# Write `rotate(x, start)`.
 #
-# - With a = x[..., : D/2] and b = x[..., D/2 :], the first half of the result is a cos - b sin, the second b cos + a sin.
+# - `x` is (B, H, T, D), D even, and its first token stands at position `start`, an integer from 0 on, the next at
+#   `start + 1`, and so on. The result has the same shape.
+# - With a the first D/2 numbers of a token and b the others, the first half of the result is a cos - b sin, the second
+#   b cos + a sin.
 #
 # <details><summary>Hint</summary>
-# The positions are `start`, `start + 1`, …: a tensor of T numbers. Times D/2 frequencies, that is a (T, D/2) table of angles.
+# The positions are `start`, `start + 1`, …: a tensor of T numbers. Times D/2 frequencies, that is a (T, D/2) table of
+# angles.
+# </details>
+#
+# <details><summary>Another hint</summary>
+# With `half = D // 2`, 2i/D is i/half: `10000.0 ** (-torch.arange(half) / half)` are the frequencies. A column of
+# positions, `torch.arange(start, start + T)[:, None]`, times these is the table; it broadcasts over B and H.
 # </details>
 
 
@@ -157,14 +175,22 @@ check("kv_cache.q3", rotate)
 # ## q4. Attend to the past
 #
 # Write `attend_cached(q, k, v, cache)`: `q`, `k` and `v` are (B, H, T, D), of T new tokens, rotated already. Store the new
-# keys and values in the cache (a `KVCache`), and return attention of the new queries over everything stored, (B, H, T, D).
+# keys and values in the cache (your `KVCache`), and return attention of the new queries over everything stored,
+# (B, H, T, D).
 #
-# - Scores are divided by the square root of D. No token sees a later one: T may be 1, the whole of a prompt, or a part
-#   in the middle.
+# - Scores are divided by the square root of D. Every token sees itself and all before it, and no later one: T may be 1, the
+#   whole of a prompt, or a part in the middle.
 # - Storing token by token, in parts, or all at once must give the same.
+# - You may use `softmax` and `scaled_dot_product_attention` of PyTorch. (Its `is_causal=True` is not what you need here: it
+#   takes the first query for the first token.)
 #
 # <details><summary>Hint</summary>
 # New query number i is token number S - T + i of the S now stored.
+# </details>
+#
+# <details><summary>Another hint</summary>
+# The mask is (T, S): compare `torch.arange(S)`, the keys, with a column of the queries' places. Scores that are masked
+# become minus infinity before the softmax.
 # </details>
 
 
@@ -175,7 +201,7 @@ def attend_cached(q, k, v, cache):
     k, v = cache.append(k, v)
     T, S = q.shape[2], k.shape[2]
     seen = torch.arange(S) <= torch.arange(S - T, S)[:, None]
-    scores = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~seen, -torch.inf)
     return scores.softmax(-1) @ v
     ### END SOLUTION
 
@@ -187,9 +213,10 @@ check("kv_cache.q4", attend_cached, KVCache)
 # %% [markdown]
 # ## q5. Every token once
 #
-# Here is a model that remembers what it has been fed. `feed(tokens)` takes a list of new tokens, all behind those that it has
-# been fed before, and returns the scores of the next token, one for each entry of its vocabulary. It counts its work in
-# `fed`. You need not understand how it computes.
+# Here is a model that remembers what it has been fed, as a model with a cache does. `feed(tokens)` takes a list of new
+# tokens, all behind those that it has been fed before, and returns the scores of the next token, one for each entry of its
+# vocabulary. It counts its work: tokens in `fed`, calls in `calls`. You need not understand how it computes; leave the
+# cell as it is.
 
 
 # %%
@@ -209,15 +236,22 @@ class ToyModel:
 
 
 # %% [markdown]
-# Write `generate(model, prompt, n_new, end)`: the next `n_new` tokens, greedily, as a list of integers.
+# Write `generate(model, prompt, n_new, end)`: the next `n_new` tokens, greedily, as a list of integers. `prompt` is a list
+# of at least one token; greedily means that the token of the highest score is taken.
 #
-# - The prompt goes in at once, and then every new token once. The last token need not be fed, and must not be: nobody
-#   asks what comes after it.
+# - The prompt goes in with one call, and then every new token with a call of its own, once. The last token of the list need
+#   not be fed, and must not be: nobody asks what comes after it.
+# - The list holds the new tokens alone, without the prompt.
 # - If the token `end` is chosen, it is the last one of the list, however many were asked for.
 # - With `n_new` = 0 the list is empty, and the model is fed nothing.
 #
 # <details><summary>Hint</summary>
 # Which call gives the first new token? How many calls does it take for three?
+# </details>
+#
+# <details><summary>Another hint</summary>
+# Keep a list of what has to be fed next: first it is the prompt, and from then on the one token just chosen. Then the loop
+# has a single line that calls `model.feed`.
 # </details>
 
 
@@ -242,12 +276,16 @@ check("kv_cache.q5", generate, ToyModel)
 # %% [markdown]
 # ## q6. What it costs
 #
-# - `kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number)`: bytes of all keys and values, an integer.
+# Write two functions. All they are given are integers from 1 on (`weight_bytes` may be 0), and so are the results.
+#
+# - `kv_bytes(n_layers, n_kv_heads, head_dim, tokens, batch, bytes_per_number)`: bytes of all keys and values of `batch`
+#   sequences of `tokens` tokens each.
 # - `largest_batch(memory_bytes, weight_bytes, n_layers, n_kv_heads, head_dim, tokens, bytes_per_number)`: how many sequences
-#   of `tokens` tokens fit beside the weights, an integer; 0 if not even one does, or the weights do not fit.
+#   of `tokens` tokens fit into the memory beside the weights; 0 if not even one does, or the weights do not fit.
 #
 # <details><summary>Hint</summary>
-# Each token has a key *and* a value, in each layer, for each key/value head.
+# Each token has a key *and* a value, in each layer, for each key/value head. For the second function, what is left beside
+# the weights, over what one sequence takes.
 # </details>
 
 
@@ -274,30 +312,37 @@ check("kv_cache.q6", kv_bytes, largest_batch)
 # %% [markdown]
 # ## q7. When it does not help
 #
-# Name two cases in which a KV cache saves little or no time, and say for each, in a sentence or two, why.
+# Name two cases in which a KV cache saves little or no time, and say for each, in a sentence or two, why. (The figure
+# below may help: look at its left end.)
 #
 # *Your answer here.*
 
 # %% [markdown]
 # ## Your cache in a real model
 #
-# Below, the bundled model writes with your cache in each of its layers, and then without any; it has grouped queries, so each
-# key/value head is repeated. The figure shows the seconds for each token.
+# Below, the bundled model gets a `feed` as in q5, once with your `KVCache` and `attend_cached` in each of its layers, and
+# once without any cache, so that every step computes everything again. Your `generate` writes 128 tokens with both. (The
+# model has grouped queries; each key/value head is repeated here before it is stored, since your cache is made for as many
+# heads as there are queries. The model rotates by itself.)
 
 # %%
 # teachgrade: show
 import time
 
 import matplotlib.pyplot as plt
-
 import teachkit as tk
 
-model = tk.load("bundled")
-config = model.config
+
+def ready(**answers):
+    """Whether these answers pass their checks; if not, it says which do not."""
+    missing = [q for q, answer in answers.items() if not check(f"kv_cache.{q}", *answer)]
+    if missing:
+        print(f"Not yet: {', '.join(missing)} should pass the check first.")
+    return not missing
 
 
 class YourStep:
-    """One pass over the new tokens, with your cache in every layer."""
+    """One pass over the n new tokens, with your cache in every layer."""
 
     def __init__(self, caches, n):
         start = caches[0].length
@@ -306,44 +351,68 @@ class YourStep:
         self.caches = caches
 
     def layer(self, index):
-        return YourView(self.caches[index])
+        return YourLayer(self.caches[index])
 
 
-class YourView:
+class YourLayer:
     def __init__(self, cache):
         self.cache = cache
 
     def attend(self, q, k, v, *, scale=None):
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-        return attend_cached(q, k, v, self.cache)
+        n = q.shape[1] // k.shape[1]
+        return attend_cached(q, k.repeat_interleave(n, 1), v.repeat_interleave(n, 1), self.cache)
 
 
-def timed(n_new, cached):
-    """Seconds for each of n_new tokens, and the text."""
-    tokens = model.tokenizer.encode("def mean(values):\n    ")
-    caches = [KVCache(1, config.n_heads, 256, config.head_dim) for _ in range(config.n_layers)]
-    new, seconds = tokens, []
-    for _ in range(n_new):
+class Timed:
+    """The bundled model behind ``feed``, with your caches or without any; it notes seconds and how much was fed."""
+
+    def __init__(self, cached):
+        shape = (1, config.n_heads, 256, config.head_dim)
+        self.caches = [KVCache(*shape) for _ in range(config.n_layers)] if cached else []
+        self.tokens, self.seconds, self.computed = [], [], 0
+
+    @torch.inference_mode()
+    def feed(self, tokens):
         started = time.perf_counter()
-        if cached:
-            logits = model(torch.tensor([new]), step=YourStep(caches, len(new)))
-        else:
-            logits = model(torch.tensor([tokens]))
-        new = [int(logits[0, -1].argmax())]
-        tokens = tokens + new
-        seconds.append(time.perf_counter() - started)
-    return seconds, model.tokenizer.decode(tokens)
+        self.tokens = self.tokens + tokens
+        new, step = self.tokens, None
+        if self.caches:
+            new, step = tokens, YourStep(self.caches, len(tokens))
+        scores = model(torch.tensor([new]), step=step, last_only=True)[0, -1]
+        self.seconds.append(time.perf_counter() - started)
+        self.computed += len(new)
+        return scores
 
 
-with torch.inference_mode():
-    found = {name: timed(160, cached) for name, cached in (("with your cache", True), ("without", False))}
-texts = [text for _, text in found.values()]
-print("the same text:", texts[0] == texts[1])
-print(texts[0])
-for name, (seconds, _) in found.items():
-    plt.plot([1e3 * s for s in seconds], label=name)
-plt.xlabel("token")
-plt.ylabel("milliseconds")
-plt.ylim(bottom=0)
-plt.legend()
-plt.show()
+model = tk.load("bundled")
+config = model.config
+if ready(q4=(attend_cached, KVCache), q5=(generate, ToyModel), q6=(kv_bytes, largest_batch)):
+    prompt = model.tokenizer.encode("def mean(values):\n    ")
+    torch.set_num_threads(1)  # steps this small gain little from a second core, and suffer if it is busy
+    for cached in (True, False):
+        generate(Timed(cached), prompt, 4, -1)  # the first calls of a process are slow
+    models = {"with your cache": Timed(True), "without a cache": Timed(False)}
+    texts = {name: generate(timed, prompt, 128, -1) for name, timed in models.items()}
+    print(model.tokenizer.decode(prompt + texts["with your cache"])[:200], "...\n")
+    print("the same text with and without:", texts["with your cache"] == texts["without a cache"])
+    for name, timed in models.items():
+        print(f"{name}: {timed.computed:,} tokens computed in {sum(timed.seconds):.2f} s")
+    faster = sum(models["without a cache"].seconds) / sum(models["with your cache"].seconds)
+    held = len(prompt) + 128 - 1
+    for heads, what in (
+        (config.n_heads, "as stored here"),
+        (config.n_kv_heads, "without the repeated heads"),
+    ):
+        print(
+            f"bytes held at the end, {what}: {kv_bytes(config.n_layers, heads, config.head_dim, held, 1, 4):,}"
+        )
+
+    plt.figure(figsize=(7, 4), layout="constrained")
+    for name, timed in models.items():
+        plt.plot(range(1, 129), [1e3 * s for s in timed.seconds], label=name)
+    plt.title(f"128 tokens, {faster:.1f} times as fast with your cache")
+    plt.xlabel("new token")
+    plt.ylabel("milliseconds")
+    plt.ylim(bottom=0)
+    plt.legend()
+    plt.show()

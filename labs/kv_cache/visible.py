@@ -26,6 +26,7 @@ def a_token_too_many(s, draw):
     cache = s.KVCache(1, 1, 3, 2)
     cache.append(counted(1, 1, 2, 2), -counted(1, 1, 2, 2))
     s.see("two tokens where one fits", cache.append(counted(1, 1, 2, 2), counted(1, 1, 2, 2)))
+    s.see("the length after that", s.get(cache, "length"))
 
 
 @visible("q2")
@@ -54,6 +55,14 @@ def prompt_and_token(s, draw):
 def four_tokens(s, draw):
     model = s.ToyModel(0)
     s.see("the tokens", s.generate(model, [3, 1, 4], 4, 16))
+    s.see("tokens that went through the model", s.get(model, "fed"))
+    s.see("calls of the model", s.get(model, "calls"))
+
+
+@visible("q5")
+def an_end_comes(s, draw):
+    model = s.ToyModel(4)
+    s.see("up to eight tokens, or until 9 comes", s.generate(model, [3, 1, 4], 8, 9))
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 

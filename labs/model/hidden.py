@@ -69,7 +69,8 @@ def any_model(s, draw):
     blocks = [
         {
             "attention_norm": draw.normal(C), "attention": layer(draw, C, Hkv * G, Hkv, D),
-            "mlp_norm": draw.normal(C), "gate": draw.normal(F, C), "up": draw.normal(F, C), "down": draw.normal(C, F, scale=0.3),
+            "mlp_norm": draw.normal(C), "gate": draw.normal(F, C),
+            "up": draw.normal(F, C), "down": draw.normal(C, F, scale=0.3),
         }
         for _ in range(draw.integer(2, 3))
     ]  # fmt: skip

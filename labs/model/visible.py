@@ -40,7 +40,8 @@ def two_blocks(s, draw):
     blocks = [
         {
             "attention_norm": draw.normal(4), "attention": layer(draw, 4, 2, 1, 2),
-            "mlp_norm": draw.normal(4), "gate": draw.normal(5, 4), "up": draw.normal(5, 4), "down": draw.normal(4, 5),
+            "mlp_norm": draw.normal(4), "gate": draw.normal(5, 4),
+            "up": draw.normal(5, 4), "down": draw.normal(4, 5),
         }
         for _ in range(2)
     ]  # fmt: skip
