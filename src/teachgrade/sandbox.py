@@ -61,18 +61,18 @@ class Worker:
 
     def __init__(self, mounts: Mounts | None, limits: Limits, kit: Path | None = None, slot: int = 0) -> None:
         self.limits = limits
-        self._home = tempfile.TemporaryDirectory(prefix="teachgrade-") if mounts is None else None
+        self._home = tempfile.mkdtemp(prefix="teachgrade-") if mounts is None else None
         filters = _filter() if mounts else ()
         command = _inside(mounts, limits, kit, slot, filters) if mounts else _outside(kit)
         env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
                "MPLBACKEND": "Agg", "USER": "student", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
                "HF_HUB_OFFLINE": "1"}  # fmt: skip
         if self._home:
-            env["HOME"] = env["TMPDIR"] = self._home.name
+            env["HOME"] = env["TMPDIR"] = self._home
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=env, cwd=self._home.name if self._home else "/", start_new_session=True, bufsize=0,
+                env=env, cwd=self._home or "/", start_new_session=True, bufsize=0,
                 pass_fds=filters,
             )  # fmt: skip
         except OSError as error:
@@ -129,7 +129,7 @@ class Worker:
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
         if self._home:
-            shutil.rmtree(self._home.name, ignore_errors=True)
+            shutil.rmtree(self._home, ignore_errors=True)
         return bytes(self.printed).decode("utf-8", "replace")
 
     def _message(self) -> tuple[Any] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from teachgrade.batch import Graders
+from teachgrade.cli import main
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, load
 from teachgrade.sandbox import Limits, Worker, available
@@ -40,3 +43,16 @@ def start(stem: str, limits: Limits | None = None) -> Callable[[int], Worker]:
 
 def graders(stem: str, limits: Limits | None = None) -> Graders:
     return Graders(key_of(stem), start(stem, limits))
+
+
+def teachgrade(*words: object, expect: int = 0) -> None:
+    """A command, as in a shell."""
+    assert main([str(word) for word in words]) == expect
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    """Results by student."""
+    return {
+        path.stem.split("-")[0]: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }

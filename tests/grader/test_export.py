@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from xml.etree import ElementTree
 
@@ -27,9 +28,10 @@ def question(name, status, points=0.0, most=2.0, message="", **more):
 
 def result(student, *questions, status="graded", notes=()):
     return {
-        "schema": 1, "student": student, "file": f"{student}.ipynb", "key": "0" * 64, "lab": "attention", "lab_key": "1" * 64,
-        "sandbox": "bubblewrap", "status": status, "points": sum(q["points"] for q in questions),
-        "max_points": sum(q["max_points"] for q in questions), "questions": list(questions), "notes": list(notes),
+        "schema": 1, "student": student, "file": f"{student}.ipynb", "key": "0" * 64, "submission": "2" * 64,
+        "lab": "attention", "lab_key": "1" * 64, "sandbox": "bubblewrap", "status": status,
+        "points": sum(q["points"] for q in questions), "max_points": sum(q["max_points"] for q in questions),
+        "questions": list(questions), "notes": list(notes),
         "printed": BAD, "time_s": 1.5, "date": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
 
@@ -58,7 +60,8 @@ def rows(text):
 def test_csv():
     one, other = rows(to_csv([ADA, EVE], {"ada": 0.5}))
     assert one == {
-        "student": "ada", "status": "graded", "q1": "2", "q2": "0", "q3": "", "points": "2", "max_points": "8",
+        "student": "ada", "status": "graded", "q1": "2", "q2": "0", "q3": "", "points": "2",
+        "max_points": "8",
         "late_factor": "0.5", "final_points": "1", "waits_for": "q3",
     }  # fmt: skip
     assert (other["status"], other["final_points"]) == ("partial", "0")
@@ -127,20 +130,23 @@ def test_junit():
         )
     )
     assert [suite.get("name") for suite in root][:2] == ["ada", BAD]
-    assert [(suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) for suite in root] == [
-        ("3", "1", "0", "1"), ("3", "0", "2", "1"), ("1", "1", "0", "0")]  # fmt: skip
+    counts = [[suite.get(name) for name in ("tests", "failures", "errors", "skipped")] for suite in root]
+    assert counts == [["3", "1", "0", "1"], ["3", "0", "2", "1"], ["1", "1", "0", "0"]]
 
 
 def test_pages_escape_everything(tmp_path):
-    for page in (feedback(ADA, TITLES), feedback(EVE, TITLES), class_report([ADA, EVE], TITLES)):
+    report = class_report([ADA, EVE], BAD, TITLES)
+    for page in (feedback(ADA, BAD, TITLES), feedback(EVE, BAD, TITLES), report):
         assert BAD not in page
         assert "http" not in page.replace("http-equiv", "")
-    write([ADA, EVE], TITLES, tmp_path)
-    assert len(list((tmp_path / "feedback").iterdir())) == 2
-    assert (tmp_path / "class.html").is_file()
+    write([ADA, EVE], "Lab", TITLES, tmp_path, {"ada": 0.9})
+    made = [path.name for path in (tmp_path / "feedback").iterdir()]
+    assert sorted(made) == sorted(re.findall(r'href="feedback/([^"]+)"', report))
+    (ada,) = [path for path in (tmp_path / "feedback").iterdir() if path.name.startswith("ada")]
+    assert "90% of the points" in ada.read_text(encoding="utf-8")
 
 
 def test_report_counts():
-    page = class_report([ADA, EVE], TITLES)
+    page = class_report([ADA, EVE], "Lab", TITLES)
     assert "2 submissions" in page
     assert "1 took too long" in page

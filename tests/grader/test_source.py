@@ -138,10 +138,13 @@ def test_links_and_large_files(tmp_path):
 
 def test_who_handed_in_what(tmp_path):
     good = notebook(("code", "x"))
-    for name in ("ada.ipynb", "bob/kv_cache.ipynb", "cy/kv_cache.ipynb", "cy/draft.ipynb", "di/one.ipynb", "di/two.ipynb",
-                 ".ipynb_checkpoints/ada.ipynb", "eve/.ipynb_checkpoints/x.ipynb", "eve/mine.IPYNB", "notes.txt"):  # fmt: skip
+    names = (
+        "ada.ipynb bob/kv_cache.ipynb cy/kv_cache.ipynb cy/draft.ipynb di/one.ipynb di/two.ipynb notes.txt"
+        " .ipynb_checkpoints/ada.ipynb eve/.ipynb_checkpoints/x.ipynb eve/mine.IPYNB"
+    )
+    for name in names.split():
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(good)
     found = {entry.student: entry for entry in find([tmp_path], "kv_cache")}
     assert {name: entry.file for name, entry in found.items()} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -196,10 +197,8 @@ def test_lies_are_refused(header, blob):
 
 @given(st.binary(max_size=60), st.binary(max_size=20))
 def test_any_bytes_are_a_value_or_refused(header, blob):
-    try:
+    with contextlib.suppress(WireError):
         unpack(header, blob)
-    except WireError:
-        pass
 
 
 def test_a_pickle_is_not_opened():
