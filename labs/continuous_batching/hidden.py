@@ -22,7 +22,7 @@ def any_pending(s, draw):
     s.see("the plan", s.plan_step(pending, draw.integer(1, 16)))
 
 
-@hidden("q2")
+@hidden("q2", times=2)
 def just_full(s, draw):
     s.see("a budget that is just enough", s.plan_step([("a", 3), ("b", 5)], 8))
     s.see("nothing pending in between", s.plan_step([("a", 3), ("b", 0), ("c", 2)], 8))
@@ -44,7 +44,7 @@ def any_trace(s, draw):
     play(s, draw, s.Scheduler(draw.integer(2, 12), draw.integer(1, 4)), 7, 20, 30)
 
 
-@hidden("q3")
+@hidden("q3", times=1)
 def nobody(s, draw):
     scheduler = s.Scheduler(4, 2)
     s.see("a step without requests", scheduler.step())
@@ -54,7 +54,7 @@ def nobody(s, draw):
     s.see("who is done", s.get(scheduler, "finished"))
 
 
-@hidden("q3")
+@hidden("q3", times=1)
 def two_schedulers(s, draw):
     one, other = s.Scheduler(4, 2), s.Scheduler(3, 2)
     one.add("a", 5, 2)
@@ -73,7 +73,7 @@ def tight_pools(s, draw):
     s.see("free blocks", s.get(scheduler, "n_free"))
 
 
-@hidden("q4")
+@hidden("q4", times=1)
 def too_large(s, draw):
     scheduler = s.PagedScheduler(8, 2, 4)
     s.see("a request that just fits", scheduler.add("a", 5, 4))
@@ -91,7 +91,7 @@ def any_times(s, draw):
     s.see("the latencies", s.latencies(start, times))
 
 
-@hidden("q5")
+@hidden("q5", times=1)
 def a_single_token(s, draw):
     s.see("the latencies", s.latencies(1.0, [3.5]))
 

@@ -26,7 +26,7 @@ class PagedScheduler:
         left, plan, preempted = self.budget, [], []
         for request in list(self.running):
             n = min(request["known"] - request["computed"], left)
-            if request not in self.running or not n:
+            if request not in self.running:
                 continue
             while self._missing(request, n) > self.n_free and request in self.running:
                 victim = self.running.pop()

@@ -1,4 +1,4 @@
-"""Somebody is let in for whom no budget is left, and takes a place without computing anything."""
+"""The place of whoever leaves is free from the next step on; yours is taken in the same step."""
 
 
 class Scheduler:
@@ -19,15 +19,18 @@ class Scheduler:
                 plan.append((request["name"], n))
             return n
 
-        for request in self.running:
-            left -= take(request)
-        while self.waiting and len(self.running) < self.max_running:
-            self.running.append(self.waiting.pop(0))
-            left -= take(self.running[-1])
-        for request in list(self.running):
+        def go_on(request):
             if request["computed"] == request["known"]:
                 request["known"] += 1
                 if request["known"] == request["final"]:
                     self.running.remove(request)
                     self.finished.append(request["name"])
+
+        for request in list(self.running):
+            left -= take(request)
+            go_on(request)
+        while self.waiting and left and len(self.running) < self.max_running:
+            self.running.append(self.waiting.pop(0))
+            left -= take(self.running[-1])
+            go_on(self.running[-1])
         return plan

@@ -1,4 +1,4 @@
-"""In a step in which somebody was preempted, nobody is let in."""
+"""If the first who waits does not fit, those behind it wait, too; yours are let in past it."""
 
 
 class PagedScheduler:
@@ -17,7 +17,7 @@ class PagedScheduler:
         left, plan, preempted = self.budget, [], []
         for request in list(self.running):
             n = min(request["known"] - request["computed"], left)
-            if request not in self.running or not n:
+            if request not in self.running:
                 continue
             while self._missing(request, n) > self.n_free and request in self.running:
                 victim = self.running.pop()
@@ -28,11 +28,11 @@ class PagedScheduler:
             if request in self.running:
                 self._take(request, n, plan)
                 left -= n
-        while self.waiting and left:
-            request = self.waiting[0]
-            if self._missing(request, request["known"]) > self.n_free:
-                break
-            self.running.append(self.waiting.pop(0))
+        for request in list(self.waiting):
+            if preempted or not left or self._missing(request, request["known"]) > self.n_free:
+                continue
+            self.waiting.remove(request)
+            self.running.append(request)
             n = min(request["known"], left)
             self._take(request, n, plan)
             left -= n
