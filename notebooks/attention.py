@@ -20,7 +20,7 @@
 #       - Find out by computation what a head of a trained model reads, on text of your own
 #       - Count the FLOPs and bytes of attention for T tokens, and for one more
 #     minutes: 75
-#     lab: null
+#     lab: attention
 # ---
 
 # %% [markdown]

@@ -18,7 +18,7 @@
 #       - Serve requests of any length in one packed row, with the tokens that each would get alone
 #       - Choose a token budget from limits on the time to first token and on the longest wait between tokens
 #     minutes: 80
-#     lab: null
+#     lab: continuous_batching
 # ---
 
 # %% [markdown]

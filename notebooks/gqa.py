@@ -19,7 +19,7 @@
 #       - Measure how attention's time depends on the size of a group, with two controls
 #       - Convert a trained model to fewer key/value heads, measure what that costs, and how much a little training brings back
 #     minutes: 50
-#     lab: null
+#     lab: gqa
 # ---
 
 # %% [markdown]

@@ -20,7 +20,7 @@
 #       - Name cases in which a cache saves little or nothing, each with a measurement
 #       - Go back, share a prefix and read a prompt in pieces, and test that nothing changes
 #     minutes: 60
-#     lab: null
+#     lab: kv_cache
 # ---
 
 # %% [markdown]

@@ -20,7 +20,7 @@
 #       - Take parts out of a model, measure in bits per byte what each was worth, and say what such a figure depends on
 #       - Read GPT-2 and Falcon as variations of one decoder, and count the FLOPs and bytes of one token
 #     minutes: 65
-#     lab: null
+#     lab: model
 # ---
 
 # %% [markdown]

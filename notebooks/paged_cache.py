@@ -19,7 +19,7 @@
 #       - Share a past between sequences, by copy on write and by content, and say why a key must stand for all tokens before
 #       - Say what of a published gain in throughput is memory, and what is batching
 #     minutes: 60
-#     lab: null
+#     lab: paged_cache
 # ---
 
 # %% [markdown]

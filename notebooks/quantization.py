@@ -20,7 +20,7 @@
 #       - Count the bytes that a product moves, and say when dequantizing first is slower
 #       - Show what a loud channel does to 8-bit activations, and few bits to keys and values
 #     minutes: 50
-#     lab: null
+#     lab: quantization
 # ---
 
 # %% [markdown]

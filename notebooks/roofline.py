@@ -20,7 +20,7 @@
 #       - Place prefill, decode and attention under a device's roofs, and compute its critical batch for any number format
 #       - Check published claims on intensity, ridge and batch, and find where a factor of 2 went wrong
 #     minutes: 60
-#     lab: null
+#     lab: roofline
 # ---
 
 # %% [markdown]

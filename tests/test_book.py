@@ -23,12 +23,12 @@ TOC = {"format": "jb-book", "root": "book/intro", "chapters": [{"file": "noteboo
 
 def tiny_book(root: Path, cell: str) -> Path:
     """A book whose notebook has one code cell, and a src/ that the cell reads."""
-    for folder in ("book", "notebooks", "src"):
-        (root / folder).mkdir()
+    for folder in ("book", "notebooks", "src/teachkit"):
+        (root / folder).mkdir(parents=True)
     (root / "_config.yml").write_text(yaml.safe_dump(CONFIG))
     (root / "_toc.yml").write_text(yaml.safe_dump(TOC))
     (root / "constraints.txt").write_text("torch==2.13.0\n")
-    (root / "src" / "value.txt").write_text("first reading")
+    (root / "src" / "teachkit" / "value.txt").write_text("first reading")
     (root / "book" / "intro.md").write_text("# Tiny\n\nA book.\n")
     markdown = nbformat.v4.new_markdown_cell("# Lesson\n\nOne cell.")
     notebook = nbformat.v4.new_notebook(cells=[markdown, nbformat.v4.new_code_cell(cell)])
@@ -63,7 +63,7 @@ def test_broken_reference_fails_the_build_and_keeps_failing(tmp_path):
 
 @pytest.mark.slow
 def test_change_in_src_executes_the_lesson_again(tmp_path):
-    root = tiny_book(tmp_path, "print(open('../src/value.txt').read())")
+    root = tiny_book(tmp_path, "print(open('../src/teachkit/value.txt').read())")
     page = root / "_build" / "html" / "notebooks" / "lesson.html"
     for folder in (
         ".pytest_cache",
@@ -79,7 +79,7 @@ def test_change_in_src_executes_the_lesson_again(tmp_path):
     assert "first reading" in page.read_text()
 
     assert "warm" in run_build(root).stdout
-    (root / "src" / "value.txt").write_text("second reading")
+    (root / "src" / "teachkit" / "value.txt").write_text("second reading")
     assert "cold" in run_build(root).stdout
     assert "second reading" in page.read_text()
 
@@ -105,7 +105,7 @@ def test_page_shows_the_twin_of_a_live_figure_and_no_widget(tmp_path):
     assert "jupyter.widget" not in html
 
 
-@pytest.mark.parametrize("changed", ["src/value.txt", "src/new.py", "constraints.txt"])
+@pytest.mark.parametrize("changed", ["src/teachkit/value.txt", "src/teachkit/new.py", "constraints.txt"])
 def test_salt_changes_with_what_lessons_run_on(tmp_path, changed):
     root = tiny_book(tmp_path, "1 + 1")
     before = build_book.salt(root)

@@ -1,8 +1,9 @@
 """Build the book: `python tools/build_book.py`, called by `make book`.
 
 Lessons are executed, and what they gave is kept in build/jupyter_cache/<salt>. The salt is a hash of what
-a lesson runs on besides its own cells (src/, the lock, committed result records), so a change there executes
-every lesson again; a change in one lesson executes that one. Warnings and failing cells fail the build.
+a lesson runs on besides its own cells (src/teachkit/, the lock, committed result records), so a change there
+executes every lesson again; a change in one lesson executes that one. Warnings and failing cells fail the
+build.
 
 The repository's address stands in one place, `repository: url:` of _config.yml. While it is empty the
 pages have no launch and repository buttons.
@@ -24,7 +25,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-SALTED = ("constraints.txt", "src", "benchmarks/results")
+SALTED = ("constraints.txt", "src/teachkit", "benchmarks/results")
 EXTENSIONS = ("book/_ext",)  # they write pages, and lessons do not run on them
 CELL_TIMEOUT_S = 600
 

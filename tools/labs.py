@@ -1,6 +1,6 @@
 """Write what is derived from labs/<stem>/source.py: the student notebook, and the data of the visible part.
 
-    python tools/labs.py            write labs/<stem>/<stem>.ipynb and src/teachgrade/visible/<stem>.json of all labs
+    python tools/labs.py            write labs/<stem>/<stem>.ipynb and src/teachgrade/visible/<stem>.json
     python tools/labs.py --check    fail if they are not what the source makes
 
 In the set-up cell the line `ADDRESS = ""` gets the repository's address from _config.yml, as in lessons.

@@ -51,16 +51,35 @@ def _notebook(lab: Lab, address: str, *, solved: bool) -> str:
             cell.source = cell.source.replace('ADDRESS = ""', f"ADDRESS = {json.dumps(address)}")
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    about = _about(lab)
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": kernel,
             "language_info": {"name": "python"},
-            "teachgrade": {"lab": lab.stem, "schema": 1},
+            "teachgrade": about,
+            # A page of the book, and not run for it: in a student's notebook there is nothing to run yet.
+            "mystnb": {"execution_mode": "off"},
         }
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def _about(lab: Lab) -> dict[str, Any]:
+    points = {"code": 0.0, "words": 0.0}
+    for question in lab.questions:
+        points[question.kind] += question.points
+    return {
+        "schema": 1,
+        "lab": lab.stem,
+        "title": lab.title,
+        "minutes": lab.minutes,
+        "questions": len(lab.questions),
+        "titles": [question.title for question in lab.questions],
+        "points": points["code"],
+        "points_by_hand": points["words"],
+    }
 
 
 def _blank(lab: Lab, source: str) -> str:
