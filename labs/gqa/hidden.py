@@ -9,7 +9,7 @@ def any_head(s, draw):
     s.see("the head that is read", s.shared_head(draw.integer(0, n_kv * group - 1), n_kv * group, n_kv))
 
 
-@hidden("q1")
+@hidden("q1", times=1)
 def heads_that_there_are_not(s, draw):
     for head, n_heads, n_kv_heads in ((8, 8, 2), (-1, 8, 2), (0, 8, 3), (0, 2, 4)):
         s.see(f"head {head} of {n_heads} over {n_kv_heads}", s.shared_head(head, n_heads, n_kv_heads))
@@ -69,8 +69,10 @@ def any_server(s, draw):
     )
 
 
-@hidden("q6")
+@hidden("q6", times=1)
 def just_fits(s, draw):
     s.see("memory for exactly four", s.most_kv_heads(8, 1, 2, 1, 10, 160))
     s.see("a byte less", s.most_kv_heads(8, 1, 2, 1, 10, 159))
+    s.see("exactly one", s.most_kv_heads(8, 1, 2, 1, 10, 40))
     s.see("less than one", s.most_kv_heads(8, 1, 2, 1, 10, 39))
+    s.see("three of twelve", s.most_kv_heads(12, 1, 2, 1, 10, 120))

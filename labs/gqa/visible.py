@@ -9,6 +9,7 @@ from teachgrade.scenario import visible
 def eight_over_two(s, draw):
     for head in (0, 3, 4, 7):
         s.see(f"head {head} of 8 over 2", s.shared_head(head, 8, 2))
+    s.see("head 0 of 8 over 3", s.shared_head(0, 8, 3))
 
 
 @visible("q2")
@@ -23,6 +24,8 @@ def four_over_two(s, draw):
 def four_to_two(s, draw):
     weight = torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0], [20.0], [30.0], [40.0]])
     s.see("four heads of two numbers, pooled to two", s.pool_heads(weight, 4, 2))
+    weight = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
+    s.see("two heads of one number each, pooled to one", s.pool_heads(weight, 2, 1))
 
 
 @visible("q4")
@@ -41,4 +44,6 @@ def llama(s, draw):
 
 @visible("q6")
 def a_small_server(s, draw):
-    s.see("heads that fit", s.most_kv_heads(12, 10, 64, 2, 1000, 12_000_000))
+    s.see("heads of 12 that fit into 12.8 MB", s.most_kv_heads(12, 10, 64, 2, 1000, 12_800_000))
+    s.see("into 7.68 MB", s.most_kv_heads(12, 10, 64, 2, 1000, 7_680_000))
+    s.see("into 2 MB", s.most_kv_heads(12, 10, 64, 2, 1000, 2_000_000))

@@ -1,4 +1,4 @@
-"""Steps are whole."""
+"""Steps are whole numbers: round up for each request, and give integers."""
 
 
 def bounds(requests, budget):
