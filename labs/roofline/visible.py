@@ -19,6 +19,7 @@ def seven_billion(s, draw):
     s.see(
         "7 billion weights in bf16, batch 4, 1,000 tokens", s.decode_cost(7 * 10**9, 4, 1000, 262144, 1, 2, 2)
     )
+    s.see("the same with four query heads over each", s.decode_cost(7 * 10**9, 4, 1000, 65536, 4, 2, 2))
 
 
 @visible("q4")

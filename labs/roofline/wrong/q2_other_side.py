@@ -3,4 +3,4 @@
 
 def time_bound(flops, bytes, peak_flops, bandwidth):
     c, m = flops / peak_flops, bytes / bandwidth
-    return max(c, m), "memory" if c >= m else "compute"
+    return max(c, m), "memory" if c > m else "compute"
