@@ -93,8 +93,8 @@ def _task(options: argparse.Namespace, lab: Any, seed: str, stack: ExitStack) ->
     """What grades one submission, where (None: here), and how many at a time."""
     from teachgrade import cluster, sandboxed
     from teachgrade.batch import Graders
+    from teachgrade.bubblewrap import available
     from teachgrade.judge import Key
-    from teachgrade.sandbox import available
 
     if options.scheduler is not None:
         if options.unsafe_no_sandbox:

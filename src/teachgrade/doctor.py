@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from teachgrade.bubblewrap import Limits
 from teachgrade.mounts import mounts
-from teachgrade.sandbox import Ended, Limits, Worker
+from teachgrade.sandbox import Ended, Worker
 from teachgrade.talk import load, started
 from teachgrade.values import Raised, Ref
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from teachgrade import kit
+from teachgrade.bubblewrap import Limits
 from teachgrade.lab import Lab
 from teachgrade.mounts import mounts
-from teachgrade.sandbox import Limits, Worker
+from teachgrade.sandbox import Worker
 
 
 def starter(lab: Lab, *, sandbox: bool = True, limits: Limits | None = None) -> Callable[[int], Worker]:

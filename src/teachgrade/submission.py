@@ -54,6 +54,7 @@ def load(path: Path) -> Submission:
 
 
 def key_of(content: bytes) -> str:
+    """A digest: the same for the same bytes, and for no others."""
     return sha256(content).hexdigest()
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from teachgrade.batch import Graders
+from teachgrade.bubblewrap import Limits, available
 from teachgrade.cli import main
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, load
-from teachgrade.sandbox import Limits, Worker, available
+from teachgrade.sandbox import Worker
 from teachgrade.sandboxed import starter
 
 ROOT = Path(__file__).resolve().parents[2]

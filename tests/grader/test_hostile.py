@@ -12,9 +12,9 @@ import pytest
 
 from at_hand import ROOT, graders, lab_named, needs_sandbox
 from hostile import CASES, Case, Target
+from teachgrade.bubblewrap import FIRST_UID, N_UIDS, Limits
 from teachgrade.collect import find
 from teachgrade.result import make
-from teachgrade.sandbox import FIRST_UID, N_UIDS, Limits
 from teachgrade.submission import Unreadable
 
 TARGETS = {"attention": Target("q1", "softmax"), "kv_cache": Target("q3", "rotate")}
@@ -54,9 +54,8 @@ def left_behind():
 
 
 def around(stem):
-    """What a submission must not change: the lab, the grader, and what lies at home."""
-    places = [ROOT / "labs" / stem, ROOT / "src" / "teachgrade", ROOT / "tests" / "grader"]
-    files = [path for place in places for path in place.rglob("*") if "__pycache__" not in path.parts]
+    """What a submission must not change: the lab, and what lies at home."""
+    files = (ROOT / "labs" / stem).rglob("*")
     return {str(path): path.stat().st_mtime_ns for path in [*files, *Path.home().iterdir()] if path.is_file()}
 
 
