@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from pathlib import Path
 
 
@@ -29,4 +28,4 @@ def usage(pid: int) -> tuple[int, int]:
     for one in found:
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-    return pages * resource.getpagesize(), len(found)
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(found)
