@@ -48,11 +48,11 @@ import numpy as np
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from teachgrade import kit, sandbox
+from teachgrade.bubblewrap import available
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, code_cells, load
-from teachgrade.mounts import mounts
 from teachgrade.operations import play
+from teachgrade.sandboxed import starter
 from teachgrade.scenario import Look, Recorded, tolerance
 from teachgrade.source import BEGIN, without_markers, without_solutions
 from teachgrade.values import Raised, Ref
@@ -388,13 +388,13 @@ def peer(given: str | None) -> str:
     return python
 
 
-def start_times(lab: Lab, folder: Path, n: int = 3) -> list[float]:
+def start_times(lab: Lab, n: int = 3) -> list[float]:
     """Seconds until a fresh worker in the sandbox has imported torch and says so."""
-    visible, given = mounts(lab.packages), kit.make(lab.modules, folder / "given")
+    start = starter(lab)
     found = []
     for _ in range(n):
         started = time.perf_counter()
-        worker = sandbox.Worker(visible, sandbox.Limits(), given)
+        worker = start(0)
         try:
             if worker.receive(time.monotonic() + 60) != {"ready": True}:
                 raise SystemExit("the worker did not start")
@@ -426,7 +426,7 @@ def take_turns(lab: Lab, course: Course, by: Sequence[Answered], turns: int, fol
     for turn in range(turns):
         here = folder / f"turn-{turn}"
         copy = course.handed_in(by, here / "course")
-        runs.ready += start_times(lab, here)
+        runs.ready += start_times(lab)
         walls = {ONE: ours.grade(here / "one", 1), PEER: course.autograde(copy)}
         walls[TWO] = ours.grade(here / "two", 2)
         print(f"  turn {turn + 1}: " + ", ".join(f"{k} {v:.1f} s" for k, v in walls.items()), flush=True)
@@ -554,7 +554,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=0, metavar="N", help="N small submissions, for memory")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/grade.jsonl"))
     args = parser.parse_args()
-    if not sandbox.available():
+    if not available():
         print("no sandbox on this machine (see teachgrade doctor): grading is left out")
         return
     os.environ["OMP_NUM_THREADS"] = "1"
