@@ -162,7 +162,7 @@ check("attention.q3", causal_mask)
 
 # %%
 def attention(q, k, v, mask):
-    """(B, H, T, D): the values, weighed by the softmax of the scores of those keys that may be seen."""
+    """(B, H, T, D): the values, weighed by the softmax of the scores of what is seen."""
     ### BEGIN SOLUTION
     scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf)
     weights = scores.softmax(-1).masked_fill(~mask, 0)
@@ -353,7 +353,8 @@ prompt = model.tokenizer.encode("def mean(values):\n    ")
 if ready(q3=causal_mask, q5=grouped_attention):
     text, layers = write(prompt, 32, yours=True)
     print(model.tokenizer.decode(text))
-    print("\nthe same as the model writes by itself:", text == write(prompt, 32, yours=False)[0])
+    by_itself, _ = write(prompt, 32, yours=False)
+    print("\nthe same as the model writes by itself:", text == by_itself)
 
 # %% [markdown]
 # What did its heads look at? Below are the weights that three of its 24 heads gave, computed with your `scaled_scores`,
@@ -370,12 +371,12 @@ if ready(q1=softmax, q2=scaled_scores, q3=causal_mask, q5=grouped_attention):
     hidden = torch.zeros(n, n).masked_fill(~causal_mask(n, n), -torch.inf)
     weights = softmax(scaled_scores(q, k) + hidden)  # (layers, heads, n, n)
     tokens = torch.tensor(text[:n])
-    after_a_copy = (tokens[:, None] == tokens.roll(1)) & (torch.arange(n) > 0) & causal_mask(n, n)
-    has_a_copy = after_a_copy.any(1).sum()
+    copy = (tokens[:, None] == tokens.roll(1)) & (torch.arange(n) > 0) & causal_mask(n, n)
+    after_copy = (weights * copy).sum((2, 3)) / copy.any(1).sum()
     shares = {
         "the token before": weights.diagonal(-1, 2, 3).mean(-1),
         "the first token": weights[..., 2:, 0].mean(-1),
-        "what came after\nan earlier copy of the token": (weights * after_a_copy).sum((2, 3)) / has_a_copy,
+        "what came after\nan earlier copy of the token": after_copy,
     }
     labels = [repr(model.tokenizer.decode([token]))[1:-1] for token in text[:n]]
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.8), layout="constrained")
@@ -402,4 +403,5 @@ if ready(q3=causal_mask, q5=grouped_attention, q6=OnlineAttention):
     for start in range(0, len(k), 4):
         online.add(k[start : start + 4], v[start : start + 4])
     whole = (q @ k.T / k.shape[1] ** 0.5).softmax(-1) @ v
-    print(f"{len(k)} keys in blocks of 4; largest difference {(online.result() - whole).abs().max():.1e}")
+    error = (online.result() - whole).abs().max()
+    print(f"{len(k)} keys in blocks of 4; largest difference {error:.1e}")

@@ -88,7 +88,7 @@ class KVCache:
         ### BEGIN SOLUTION
         end = self.length + k.shape[2]
         if end > self.capacity:
-            raise ValueError(f"cache: {self.length} tokens and {k.shape[2]} new exceed {self.capacity}")
+            raise ValueError(f"cache: expected at most {self.capacity} tokens, got {end}")
         self.k[:, :, self.length : end] = k
         self.v[:, :, self.length : end] = v
         self.length = end
@@ -224,7 +224,8 @@ class ToyModel:
     """Scores that depend on all tokens fed so far, in order."""
 
     def __init__(self, seed, vocabulary=17):
-        self.table = torch.randn(vocabulary, vocabulary, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        self.table = torch.randn(vocabulary, vocabulary, generator=generator)
         self.state, self.fed, self.calls = torch.zeros(vocabulary), 0, 0
 
     def feed(self, tokens):
@@ -360,11 +361,12 @@ class YourLayer:
 
     def attend(self, q, k, v, *, scale=None):
         n = q.shape[1] // k.shape[1]
-        return attend_cached(q, k.repeat_interleave(n, 1), v.repeat_interleave(n, 1), self.cache)
+        k, v = k.repeat_interleave(n, 1), v.repeat_interleave(n, 1)
+        return attend_cached(q, k, v, self.cache)
 
 
 class Timed:
-    """The bundled model behind ``feed``, with your caches or without any; it notes seconds and how much was fed."""
+    """The bundled model behind ``feed``, with your caches or without any; it notes the work."""
 
     def __init__(self, cached):
         shape = (1, config.n_heads, 256, config.head_dim)
@@ -388,24 +390,22 @@ model = tk.load("bundled")
 config = model.config
 if ready(q4=(attend_cached, KVCache), q5=(generate, ToyModel), q6=(kv_bytes, largest_batch)):
     prompt = model.tokenizer.encode("def mean(values):\n    ")
-    torch.set_num_threads(1)  # steps this small gain little from a second core, and suffer if it is busy
+    torch.set_num_threads(1)  # such small steps gain little from a second core
     for cached in (True, False):
         generate(Timed(cached), prompt, 4, -1)  # the first calls of a process are slow
     models = {"with your cache": Timed(True), "without a cache": Timed(False)}
     texts = {name: generate(timed, prompt, 128, -1) for name, timed in models.items()}
     print(model.tokenizer.decode(prompt + texts["with your cache"])[:200], "...\n")
-    print("the same text with and without:", texts["with your cache"] == texts["without a cache"])
+    one, other = texts.values()
+    print("the same text with and without:", one == other)
     for name, timed in models.items():
         print(f"{name}: {timed.computed:,} tokens computed in {sum(timed.seconds):.2f} s")
     faster = sum(models["without a cache"].seconds) / sum(models["with your cache"].seconds)
     held = len(prompt) + 128 - 1
-    for heads, what in (
-        (config.n_heads, "as stored here"),
-        (config.n_kv_heads, "without the repeated heads"),
-    ):
-        print(
-            f"bytes held at the end, {what}: {kv_bytes(config.n_layers, heads, config.head_dim, held, 1, 4):,}"
-        )
+    stored = {"as stored here": config.n_heads, "without the repeated heads": config.n_kv_heads}
+    for what, heads in stored.items():
+        n_bytes = kv_bytes(config.n_layers, heads, config.head_dim, held, 1, 4)
+        print(f"bytes held at the end, {what}: {n_bytes:,}")
 
     plt.figure(figsize=(7, 4), layout="constrained")
     for name, timed in models.items():

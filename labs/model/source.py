@@ -133,8 +133,9 @@ def rotate(x, theta):
     half = x.shape[-1] // 2
     speeds = theta ** (-torch.arange(half) / half)
     angles = torch.arange(x.shape[2])[:, None] * speeds
+    cos, sin = angles.cos(), angles.sin()
     a, b = x[..., :half], x[..., half:]
-    return torch.cat((a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()), -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
     ### END SOLUTION
 
 
@@ -318,15 +319,15 @@ answers = {"q1": rms_norm, "q2": swiglu, "q3": rotate, "q4": attention_layer, "q
 if ready(q6=count_parameters):
     names = ("vocab_size", "d_model", "d_ff", "n_layers", "n_heads", "n_kv_heads", "head_dim")
     counted = count_parameters({name: getattr(model.config, name) for name in names})
-    print(f"numbers by your count {counted:,}, in the file {sum(p.numel() for p in model.parameters()):,}")
+    stored_numbers = sum(p.numel() for p in model.parameters())
+    print(f"numbers by your count {counted:,}, in the file {stored_numbers:,}")
 
 if ready(**answers):
     tokens = torch.tensor([model.tokenizer.encode("def mean(values):\n    ")])
     with torch.inference_mode():
         yours, package = forward(tokens, weights, config), model(tokens)
-        print(
-            f"logits up to {package.abs().max():.1f}; largest difference {(yours - package).abs().max():.1e}"
-        )
+        error = (yours - package).abs().max()
+        print(f"logits up to {package.abs().max():.1f}; largest difference {error:.1e}")
         for _ in range(24):
             new = forward(tokens, weights, config)[:, -1:].argmax(-1)
             tokens = torch.cat((tokens, new), 1)

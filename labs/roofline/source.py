@@ -126,7 +126,8 @@ def decode_cost(n_weights, batch, context, kv_numbers, group, bytes_per_weight, 
     """(FLOPs, bytes) of one token for each of ``batch`` sequences."""
     ### BEGIN SOLUTION
     kv = batch * context * kv_numbers
-    return 2 * n_weights * batch + 2 * group * kv, n_weights * bytes_per_weight + kv * bytes_per_kv
+    flops = 2 * n_weights * batch + 2 * group * kv
+    return flops, n_weights * bytes_per_weight + kv * bytes_per_kv
     ### END SOLUTION
 
 
@@ -212,7 +213,8 @@ def verdict(claimed, computed):
     """What is wrong with a claimed number, by its ratio to the computed one."""
     ### BEGIN SOLUTION
     ratio = claimed / computed
-    factors = {"right": 1, "GB and GiB": 2**30 / 10**9, "a factor of two": 2, "bits and bytes": 8}
+    gib = 2**30 / 10**9
+    factors = {"right": 1, "GB and GiB": gib, "a factor of two": 2, "bits and bytes": 8}
     for name, factor in factors.items():
         off = min(abs(ratio / factor - 1), abs(ratio * factor - 1))
         if off <= 0.02:  # no mutate: < is the same, no float is 0.02 away from 1 exactly
@@ -252,16 +254,17 @@ def ready(**answers):
 
 if ready(q3=decode_cost, q4=critical_batch, q6=verdict):
 
-    def cache_bytes(batch, tokens, layers, heads, head_dim):
-        return decode_cost(0, batch, tokens, 2 * layers * heads * head_dim, 1, 2, 2)[1]
+    def cache_gb(batch, tokens, layers, heads, head_dim):
+        return decode_cost(0, batch, tokens, 2 * layers * heads * head_dim, 1, 2, 2)[1] / 1e9
 
     claims = {
         "critical batch of an A100 (40 GB), 16 bits": (400, critical_batch(312e12, 1555e9, 2)),
-        "GB of LLaMA-7B's cache, one sequence of 4,096": (2, cache_bytes(1, 4096, 32, 32, 128) / 1e9),
-        "GB of GPT-3's cache, 100 sequences of 1,000": (700, cache_bytes(100, 1000, 96, 96, 128) / 1e9),
+        "GB of LLaMA-7B's cache, one sequence of 4,096": (2, cache_gb(1, 4096, 32, 32, 128)),
+        "GB of GPT-3's cache, 100 sequences of 1,000": (700, cache_gb(100, 1000, 96, 96, 128)),
     }
     for what, (claimed, computed) in claims.items():
-        print(f"{what}: {claimed} claimed, {computed:.4g} computed: {verdict(claimed, computed)}")
+        judged = verdict(claimed, computed)
+        print(f"{what}: {claimed} claimed, {computed:.4g} computed: {judged}")
 
 # %% [markdown]
 # ## The roofline of this machine
@@ -283,7 +286,7 @@ from matplotlib.ticker import LogLocator
 
 
 def quickest(functions, rounds=9):
-    """Seconds of the quickest call of each, in turn: what disturbs a call only makes it slower."""
+    """Seconds of the quickest call of each: what disturbs a call only makes it slower."""
     seconds = [float("inf")] * len(functions)
     for _ in range(rounds):
         for n, function in enumerate(functions):
@@ -299,7 +302,8 @@ if ready(q1=matmul_cost, q4=critical_batch):
     torch.set_num_threads(1)
     matrix = torch.randn(2048, 8192)
     inputs = [torch.randn(batch, 2048) for batch in (*batches, 128)]
-    for x, seconds in zip(inputs, quickest([partial(torch.matmul, x, matrix) for x in inputs]), strict=True):
+    times = quickest([partial(torch.matmul, x, matrix) for x in inputs])
+    for x, seconds in zip(inputs, times, strict=True):
         flops, moved = matmul_cost(len(x), 2048, 8192, 4)
         products.append((len(x), flops / moved, flops / seconds, moved / seconds))
     peak, bandwidth = max(p[2] for p in products), max(p[3] for p in products)
@@ -335,18 +339,20 @@ if products and ready(q2=time_bound, q3=decode_cost, q5=utilisation):
             mfu, mbu = utilisation(flops, moved, seconds, peak, bandwidth)
             steps.append((batch, flops / moved, flops / seconds))
             print(
-                f"{batch:5} {1e3 * seconds:5.1f} {1e3 * least:9.1f}  {side:9} {mfu:6.0%} {mbu:6.0%}"
-                f" {batch / seconds:9.0f}"
+                f"{batch:5} {1e3 * seconds:5.1f} {1e3 * least:9.1f}  {side:9}"
+                f" {mfu:6.0%} {mbu:6.0%} {batch / seconds:9.0f}"
             )
 
     plt.figure(figsize=(7.5, 4.5), layout="constrained")
     edge = peak / bandwidth
     roof = ([0.25, edge, 100], [0.25 * bandwidth / 1e9, peak / 1e9, peak / 1e9])
     plt.loglog(*roof, color="gray", label="the roof, as measured")
-    for points, marker, label in ((products, "o", "a product"), (steps, "s", "a step of the model")):
+    found = {"a product": (products, "o"), "a step of the model": (steps, "s")}
+    for label, (points, marker) in found.items():
         plt.loglog([p[1] for p in points], [p[2] / 1e9 for p in points], marker, label=label)
         for batch, intensity, rate, *_ in points:
-            plt.annotate(batch, (intensity, rate / 1e9), textcoords="offset points", xytext=(6, -8))
+            at = (intensity, rate / 1e9)
+            plt.annotate(batch, at, textcoords="offset points", xytext=(6, -8))
     for axis in (plt.gca().xaxis, plt.gca().yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
