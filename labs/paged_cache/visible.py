@@ -62,6 +62,16 @@ def growing(s, draw):
 
 
 @visible("q3")
+def forgotten_and_grown_again(s, draw):
+    table = s.BlockTable(s.BlockPool(4), 2)
+    table.reserve(6)
+    table.truncate(0)
+    s.see("blocks after all are forgotten", s.get(table, "blocks"))
+    table.reserve(4)
+    s.see("blocks of four new tokens", s.get(table, "blocks"))
+
+
+@visible("q3")
 def taking_turns(s, draw):
     pool = s.BlockPool(4)
     one, other = s.BlockTable(pool, 2), s.BlockTable(pool, 2)
