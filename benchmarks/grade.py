@@ -52,7 +52,7 @@ from teachgrade.bubblewrap import available
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, code_cells, load
 from teachgrade.operations import play
-from teachgrade.sandboxed import starter
+from teachgrade.sandboxed import Starter
 from teachgrade.scenario import Look, Recorded, tolerance
 from teachgrade.source import BEGIN, without_markers, without_solutions
 from teachgrade.values import Raised, Ref
@@ -390,7 +390,7 @@ def peer(given: str | None) -> str:
 
 def start_times(lab: Lab, n: int = 3) -> list[float]:
     """Seconds until a fresh worker in the sandbox has imported torch and says so."""
-    start = starter(lab)
+    start = Starter(lab.packages, lab.modules, forking=False)
     found = []
     for _ in range(n):
         started = time.perf_counter()
@@ -401,6 +401,7 @@ def start_times(lab: Lab, n: int = 3) -> list[float]:
             found.append(time.perf_counter() - started)
         finally:
             worker.close()
+    start.close()
     return found
 
 

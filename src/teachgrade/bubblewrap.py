@@ -1,4 +1,5 @@
-"""Commands that start a worker: inside bubblewrap, as root or as an ordinary user, or outside of everything.
+"""Commands that start what runs in a sandbox: bubblewrap, as root or as an ordinary user; or no sandbox at
+all.
 
 As root the sandbox is mounted as root, and the worker becomes a user that nothing belongs to, with no rights
 left. An ordinary user gets the same through a user namespace.
@@ -17,7 +18,8 @@ from teachgrade.mounts import Mounts
 from teachgrade.seccomp import program
 
 HERE = Path(__file__).resolve().parent
-INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "withheld.py", "worker.py")
+INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "withheld.py", "worker.py",
+          "forkserver.py")  # fmt: skip
 FIRST_UID, N_UIDS = 60_000, 5_000
 
 
@@ -32,32 +34,26 @@ class Limits:
     cpu_s: int = 600
 
 
-START = """
-import resource, sys
-def limit(what, value):
+PATH = """
+import sys
+sys.path[:0] = {path!r}
+"""
+LIMITS = """
+import resource
+for name, value in {limits!r}.items():
+    what = getattr(resource, name)
     hard = resource.getrlimit(what)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
-limit(resource.RLIMIT_CORE, 0)
-limit(resource.RLIMIT_FSIZE, {file_bytes})
-limit(resource.RLIMIT_CPU, {cpu_s})
-limit(resource.RLIMIT_NOFILE, 256)
-if {alone}:  # of a user of its own; elsewhere it would count what else the user runs
-    limit(resource.RLIMIT_NPROC, {processes})
-sys.path[:0] = {path!r}
+"""
+WORKER = """
 from teachgrade.worker import main
 main()
 """
-
-
-def _start(limits: Limits, path: Sequence[str], *, alone: bool) -> str:
-    return START.format(
-        file_bytes=limits.file_bytes,
-        cpu_s=limits.cpu_s,
-        processes=limits.processes,
-        path=list(path),
-        alone=alone,
-    )
+SERVER = """
+from teachgrade.forkserver import serve
+serve({control!r}, {how!r})
+"""
 
 
 def filters() -> tuple[int, ...]:
@@ -73,10 +69,48 @@ def filters() -> tuple[int, ...]:
 
 def inside(mounts: Mounts, limits: Limits, kit: Path | None, slot: int, filters: Sequence[int]) -> list[str]:
     """The command that starts a worker in a sandbox. filters: open files, as :func:`filters` gives them."""
+    command = _walls(mounts, limits, kit)
+    command += [word for number in filters for word in ("--seccomp", str(number))]
     root = os.geteuid() == 0
+    if root:
+        uid = str(uid_of(slot))
+        command += ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps=-all",
+                    "--bounding-set=-all", "--no-new-privs"]  # fmt: skip
+    start = LIMITS + WORKER
+    return [*command, *_python(start, limits=rlimits(limits, alone=root), path=_path(mounts, kit))]
+
+
+def server(mounts: Mounts, limits: Limits, kit: Path | None, slot: int, control: int) -> list[str]:
+    """The command that starts a fork server in a sandbox, as root. control: its end of a socket."""
+    how = {
+        "uid": uid_of(slot),
+        "init_uid": FIRST_UID + N_UIDS + slot,
+        "tmp_bytes": limits.tmp_bytes,
+        "limits": rlimits(limits, alone=True),
+        "filter": program(),
+    }
+    return [*_walls(mounts, limits, kit), *_python(SERVER, path=_path(mounts, kit), control=control, how=how)]
+
+
+def uid_of(slot: int) -> int:
+    """A user that nothing here belongs to, and that no other grader of this machine uses at this time."""
+    return FIRST_UID + (os.getpid() * 16 + slot) % N_UIDS
+
+
+def rlimits(limits: Limits, *, alone: bool) -> dict[str, int]:
+    """Limits that the kernel keeps. alone: as a user of its own; elsewhere it would count the user's other
+    processes.
+    """
+    found = {"CORE": 0, "FSIZE": limits.file_bytes, "CPU": limits.cpu_s, "NOFILE": 256}
+    if alone:
+        found["NPROC"] = limits.processes
+    return {f"RLIMIT_{name}": value for name, value in found.items()}
+
+
+def _walls(mounts: Mounts, limits: Limits, kit: Path | None) -> list[str]:
     command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net",
                "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]  # fmt: skip
-    if not root:
+    if os.geteuid() != 0:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     targets = [there for _, there in mounts.read] + [Path("/kit/teachgrade/worker.py")]
     for folder in sorted({parent for there in targets for parent in there.parents if parent != Path("/")}):
@@ -91,26 +125,22 @@ def inside(mounts: Mounts, limits: Limits, kit: Path | None, slot: int, filters:
         command += ["--tmpfs", str(folder)]
     for name in INSIDE:
         command += ["--ro-bind", str(HERE / name), f"/kit/teachgrade/{name}"]
-    path = [str(mounts.packages), "/kit"]
     if kit is not None:
         command += ["--ro-bind", str(kit), "/given"]
-        path.append("/given")
-    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(limits.tmp_bytes), "--perms", "1777",
-                "--tmpfs", "/tmp", "--size", str(limits.tmp_bytes), "--perms", "1777", "--tmpfs", "/dev/shm",
-                "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # fmt: skip
-    command += [word for number in filters for word in ("--seccomp", str(number))]
-    if root:
-        # One that nothing here belongs to, and that no other grader of this machine uses at this time.
-        uid = str(FIRST_UID + (os.getpid() * 16 + slot) % N_UIDS)
-        command += ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps=-all",
-                    "--bounding-set=-all", "--no-new-privs"]  # fmt: skip
-    return [*command, _python(), "-I", "-B", "-S", "-c", _start(limits, path, alone=root)]
+    size = ["--size", str(limits.tmp_bytes), "--perms", "1777", "--tmpfs"]
+    return [*command, "--proc", "/proc", "--dev", "/dev", *size, "/tmp", *size, "/dev/shm",
+            "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]  # fmt: skip
+
+
+def _path(mounts: Mounts, kit: Path | None) -> list[str]:
+    return [str(mounts.packages), "/kit", *(["/given"] if kit is not None else [])]
 
 
 def outside(kit: Path | None) -> list[str]:
     """The command that starts a worker without a sandbox."""
     path = [*map(str, filter(None, sys.path)), str(HERE.parent), *([str(kit)] if kit else [])]
-    return [sys.executable, "-I", "-B", "-c", _start(Limits(), path, alone=False)]
+    code = (PATH + LIMITS + WORKER).format(path=path, limits=rlimits(Limits(), alone=False))
+    return [sys.executable, "-I", "-B", "-c", code]
 
 
 def available() -> bool:
@@ -118,6 +148,7 @@ def available() -> bool:
     return sys.platform == "linux" and shutil.which("bwrap") is not None
 
 
-def _python() -> str:
+def _python(code: str, **values: object) -> list[str]:
     """The interpreter itself, not that of a virtual environment, which is not there inside."""
-    return str(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    return [str(base), "-I", "-B", "-S", "-c", (PATH + code).format(**values)]

@@ -19,11 +19,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from teachgrade import sandboxed
 from teachgrade.batch import Graders, Handed
 from teachgrade.grade import Outcome
 from teachgrade.judge import Key
 from teachgrade.lab import load
+from teachgrade.sandboxed import Starter
 
 PATIENCE_S = 20
 _making = threading.Lock()
@@ -51,7 +51,9 @@ def _graders(packed: bytes, seed: str) -> Graders:
     private = folder / "private"
     (lab_folder,) = (folder / "lab").iterdir()
     lab = load(lab_folder, private if private.is_dir() else None)
-    made = Graders(Key(lab, seed), sandboxed.starter(lab))
+    start = Starter(lab.packages, lab.modules)
+    made = Graders(Key(lab, seed), start)
+    atexit.register(start.close)
     atexit.register(made.close)
     return made
 

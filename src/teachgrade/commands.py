@@ -91,10 +91,11 @@ def grade(options: argparse.Namespace) -> int:
 
 def _task(options: argparse.Namespace, lab: Any, seed: str, stack: ExitStack) -> Any:
     """What grades one submission, where (None: here), and how many at a time."""
-    from teachgrade import cluster, sandboxed
+    from teachgrade import cluster
     from teachgrade.batch import Graders
     from teachgrade.bubblewrap import available
     from teachgrade.judge import Key
+    from teachgrade.sandboxed import Starter
 
     if options.scheduler is not None:
         if options.unsafe_no_sandbox:
@@ -105,7 +106,9 @@ def _task(options: argparse.Namespace, lab: Any, seed: str, stack: ExitStack) ->
         raise ValueError(
             "no sandbox on this machine (see teachgrade doctor); --unsafe-no-sandbox grades without one"
         )
-    graders = Graders(Key(lab, seed), sandboxed.starter(lab, sandbox=not options.unsafe_no_sandbox))
+    start = Starter(lab.packages, lab.modules, sandbox=not options.unsafe_no_sandbox)
+    stack.callback(start.close)
+    graders = Graders(Key(lab, seed), start)
     stack.callback(graders.close)
     return graders, None, options.workers
 

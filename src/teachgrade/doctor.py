@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from teachgrade.bubblewrap import Limits
-from teachgrade.mounts import mounts
 from teachgrade.sandbox import Ended, Worker
+from teachgrade.sandboxed import Starter
 from teachgrade.talk import load, started
 from teachgrade.values import Raised, Ref
 
@@ -100,7 +100,7 @@ def examine() -> list[Finding]:
             lambda seen: isinstance(seen, list) and "PATH" in seen and len(seen) < 16,
         ),
         ("an unprivileged user", "user", (), lambda seen: isinstance(seen, int) and seen != 0),
-        ("teachkit absent", "imports", ("teachkit",), _raises("ModuleNotFoundError")),
+        ("teachkit absent", "imports", ("teachkit.attention",), _raises("ModuleNotFoundError")),
         ("system calls are limited", "calls", (), _raises("OSError")),
         ("no namespaces of its own", "namespace", (), _raises("OSError")),
         ("shared memory is limited", "shares", (), _raises("OSError")),
@@ -109,7 +109,9 @@ def examine() -> list[Finding]:
         ("time is limited", "sleeps", (), _ends("timeout")),
     ]
     with _Inside() as inside:
-        return [inside.try_once(*one) for one in tried]
+        found = [inside.try_once(*one) for one in tried]
+        how = "forked from one that is kept" if inside.start.forking else "each started anew: slower, as safe"
+        return [*found, Finding("sandboxes", True, how)]
 
 
 class _Inside:
@@ -117,11 +119,16 @@ class _Inside:
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
+        self.start = Starter(["torch"], limits=Limits(memory_bytes=2**30))
 
     def __enter__(self) -> _Inside:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.start.close()
+
+    def stop(self) -> None:
         if self.worker is not None:
             self.worker.close()
             self.worker = None
@@ -140,12 +147,12 @@ class _Inside:
             seen = worker.receive(deadline)["seen"][0]
         except Ended as error:
             seen = error
-            self.__exit__()
+            self.stop()
         return Finding(what, good(seen), str(seen)[:200])
 
     def _ready(self) -> Worker:
         if self.worker is None:
-            self.worker = started(lambda: Worker(mounts(["torch"]), Limits(memory_bytes=2**30)))
+            self.worker = started(self.start)
             for _ in load(self.worker, [(1, _CODE)], (), time.monotonic() + PATIENCE_S):
                 pass
         return self.worker

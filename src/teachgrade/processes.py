@@ -7,25 +7,30 @@ import os
 from pathlib import Path
 
 
+def children(pid: int) -> list[int]:
+    """What a process has started, and is still there."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
 def tree(pid: int) -> list[int]:
     """A process and all that descend from it, as far as they are still there."""
     found, left = [], [pid]
     while left:
         one = left.pop()
-        try:
-            for task in os.listdir(f"/proc/{one}/task"):
-                left += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
-        except OSError:
-            continue
-        found.append(one)
+        if Path(f"/proc/{one}").exists():
+            found.append(one)
+            left += children(one)
     return found
 
 
-def usage(pid: int) -> tuple[int, int]:
-    """Resident bytes and number of a process and all that descend from it."""
-    found = tree(pid)
+def resident_bytes(processes: list[int]) -> int:
+    """Resident memory of some processes together."""
     pages = 0
-    for one in found:
+    for one in processes:
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE"), len(found)
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -9,21 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from teachgrade.bubblewrap import Limits, filters, inside, outside
-from teachgrade.mounts import Mounts
-from teachgrade.processes import tree, usage
+from teachgrade.bubblewrap import Limits
+from teachgrade.processes import resident_bytes
+from teachgrade.spawn import Spawned
 from teachgrade.values import LENGTHS, MOST_BLOB, MOST_HEADER, WireError, pack, unpack
 
 LOOK_S = 0.02  # how often the watch looks
+MOST_PRINTED = 2**16
 
 
 class Ended(Exception):
@@ -35,37 +32,15 @@ class Ended(Exception):
 
 
 class Worker:
-    """A process that answers messages; leave it with ``close``.
+    """A process that answers messages; leave it with ``close``."""
 
-    mounts  None: no sandbox at all, for an instructor who has said so
-    kit     a folder with what a lab gives to submissions besides packages; importable there
-    """
-
-    def __init__(self, mounts: Mounts | None, limits: Limits, kit: Path | None = None, slot: int = 0) -> None:
-        self.limits = limits
-        self._home = tempfile.mkdtemp(prefix="teachgrade-") if mounts is None else None
-        filter_files = filters() if mounts else ()
-        command = inside(mounts, limits, kit, slot, filter_files) if mounts else outside(kit)
-        env = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
-               "MPLBACKEND": "Agg", "USER": "student", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
-               "HF_HUB_OFFLINE": "1"}  # fmt: skip
-        if self._home:
-            env["HOME"] = env["TMPDIR"] = self._home
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env=env, cwd=self._home or "/", start_new_session=True, bufsize=0,
-                pass_fds=filter_files,
-            )  # fmt: skip
-        except OSError as error:
-            raise Ended("sandbox_error", f"the sandbox could not be started: {error}") from None
-        finally:
-            for number in filter_files:
-                os.close(number)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            os.set_blocking(pipe.fileno(), False)  # type: ignore[union-attr]
+    def __init__(self, spawned: Spawned, limits: Limits) -> None:
+        self.spawned, self.limits = spawned, limits
+        for pipe in (spawned.stdin, spawned.stdout, spawned.stderr):
+            os.set_blocking(pipe, False)
         self._arrived = bytearray()
         self.printed = bytearray()
+        self._looked = 0.0
 
     def receive(self, deadline: float) -> Any:
         """The next message. Raises Ended."""
@@ -88,30 +63,16 @@ class Worker:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """While this lasts, nothing inside computes."""
-        stopped = tree(self._process.pid)
-        self._signal(stopped, signal.SIGSTOP)
+        stopped = self.spawned.members()
+        _signal(stopped, signal.SIGSTOP)
         try:
             yield
         finally:
-            self._signal(stopped, signal.SIGCONT)
-
-    @staticmethod
-    def _signal(processes: list[int], what: signal.Signals) -> None:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process, what)
+            _signal(stopped, signal.SIGCONT)
 
     def close(self) -> str:
         """Stop everything inside; what it printed, cut short."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
-        if self._home:
-            shutil.rmtree(self._home, ignore_errors=True)
+        self.spawned.close()
         return bytes(self.printed).decode("utf-8", "replace")
 
     def _message(self) -> tuple[Any] | None:
@@ -136,48 +97,52 @@ class Worker:
         now = time.monotonic()
         if now > deadline:
             raise Ended("timeout", "it took longer than it may")
-        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
-        assert stdin is not None
-        assert stdout is not None
-        assert stderr is not None
+        stdin, stdout, stderr = self.spawned.stdin, self.spawned.stdout, self.spawned.stderr
         readable, writable, _ = select.select(
             [stdout, stderr], [stdin] if out else [], [], min(LOOK_S, deadline - now)
         )
         ended = False
         if stderr in readable:
-            self.printed += (os.read(stderr.fileno(), 2**16) or b"")[: max(0, 2**16 - len(self.printed))]
+            self.printed += (os.read(stderr, 2**16) or b"")[: max(0, MOST_PRINTED - len(self.printed))]
         if stdout in readable:
-            part = os.read(stdout.fileno(), 2**20)
+            part = os.read(stdout, 2**20)
             self._arrived += part
             ended = not part
         written = 0
         if writable:
             try:
-                written = os.write(stdin.fileno(), out)
+                written = os.write(stdin, out)
             except BrokenPipeError:
                 ended = True
         if ended:
             raise Ended(*self._why())
-        self._watch()
+        self._watch(now)
         return written
 
     def _why(self) -> tuple[str, str]:
-        try:
-            code = self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
+        code = self.spawned.wait(2)
+        if code is None:
             return "crashed", "it closed the pipe to the grader"
         printed = bytes(self.printed).decode("utf-8", "replace")
         if printed.startswith("bwrap:"):
             return "sandbox_error", f"the sandbox could not be made: {printed.strip()[:300]}"
-        number = code - 128 if code > 128 else -code if code < 0 else 0
+        number = code - 128
         name = signal.Signals(number).name if number in set(signal.Signals) else f"exit status {code}"
         return "crashed", f"the process ended by itself ({name})"
 
-    def _watch(self) -> None:
-        used, n = usage(self._process.pid)
-        if used > self.limits.memory_bytes:
-            raise Ended(
-                "out_of_memory", f"it used more than {self.limits.memory_bytes / 2**30:.1f} GiB of memory"
-            )
-        if n > self.limits.processes:
+    def _watch(self, now: float) -> None:
+        if now < self._looked + LOOK_S:
+            return
+        self._looked = now
+        members = self.spawned.members()
+        if resident_bytes(members) > self.limits.memory_bytes:
+            most = f"{self.limits.memory_bytes / 2**30:.1f} GiB"
+            raise Ended("out_of_memory", f"it used more than {most} of memory")
+        if len(members) > self.limits.processes:
             raise Ended("crashed", f"it started more than {self.limits.processes} processes")
+
+
+def _signal(processes: list[int], what: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, what)

@@ -70,7 +70,7 @@ def _asking(name: str, original: Any) -> Any:
 
 def _refuse(name: str) -> None:
     if name in _active:
-        raise Withheld(f"{name} is what this question asks you to write")
+        raise Withheld(f"{name} is withheld in this question")
 
 
 class _Watch(TorchDispatchMode):
@@ -80,10 +80,15 @@ class _Watch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = operations
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here; by default the first use imports the compiler, which takes a second.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().split(".")[0]
         if name in self.operations:
-            raise Withheld(f"{name} is what this question asks you to write")
+            raise Withheld(f"{name} is withheld in this question")
         return func(*args, **(kwargs or {}))
 
 

@@ -16,10 +16,12 @@ from teachgrade.cli import main
 from teachgrade.judge import Key
 from teachgrade.lab import Lab, load
 from teachgrade.sandbox import Worker
-from teachgrade.sandboxed import starter
+from teachgrade.sandboxed import Starter
 
 ROOT = Path(__file__).resolve().parents[2]
 LABS = sorted(path.parent.name for path in (ROOT / "labs").glob("*/lab.toml"))
+
+STARTERS: list[Starter] = []
 
 needs_sandbox = pytest.mark.skipif(
     not available(), reason="no bubblewrap; on Debian and Ubuntu: apt-get install bubblewrap"
@@ -38,8 +40,10 @@ def key_of(stem: str, seed: str = "tests") -> Key:
 
 @cache
 def start(stem: str, limits: Limits | None = None) -> Callable[[int], Worker]:
-    """Makes sandboxed workers for a lab."""
-    return starter(lab_named(stem), limits=limits)
+    """Makes sandboxed workers for a lab; closed when all tests are done."""
+    lab = lab_named(stem)
+    STARTERS.append(Starter(lab.packages, lab.modules, limits=limits))
+    return STARTERS[-1]
 
 
 def graders(stem: str, limits: Limits | None = None) -> Graders:

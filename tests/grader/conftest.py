@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import at_hand
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
@@ -13,3 +15,5 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    for starter in at_hand.STARTERS:
+        starter.close()

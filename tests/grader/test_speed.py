@@ -11,7 +11,7 @@ from teachgrade.judge import Key
 from teachgrade.lab import LabError, load
 from teachgrade.ratio import in_turns
 from teachgrade.sandbox import Ended
-from teachgrade.sandboxed import starter
+from teachgrade.sandboxed import Starter
 from teachgrade.submission import parse
 
 LAB = """schema = 1
@@ -52,11 +52,13 @@ def folder(tmp_path):
 
 def graded(folder, *codes):
     lab = load(folder)
-    graders = Graders(Key(lab, "s"), starter(lab))
+    start = Starter(lab.packages, lab.modules)
+    graders = Graders(Key(lab, "s"), start)
     try:
         return [graders(parse("x", notebook("# %%\n" + code))).questions[0] for code in codes]
     finally:
         graders.close()
+        start.close()
 
 
 @needs_sandbox

@@ -88,7 +88,7 @@ def test_a_name_is_withheld_while_it_is_asked_and_otherwise_there(original):
     assert isinstance(torch.nn.Softmax(-1), torch.nn.Module)
     with withholding(["torch.softmax", "torch.nn.Softmax"]):
         for call in (lambda: torch.softmax(x, -1), lambda: torch.nn.Softmax(-1)):
-            with pytest.raises(Withheld, match="is what this question asks you to write"):
+            with pytest.raises(Withheld, match="is withheld in this question"):
                 call()
         assert torch.equal(x.softmax(-1), kept(x, -1))  # another name of the same: not withheld
     assert torch.equal(torch.softmax(x, -1), kept(x, -1))
@@ -121,4 +121,4 @@ def test_what_is_withheld_reaches_the_student_as_a_message(monkeypatch):
     *_, answer = serve(monkeypatch, *requests)
     (seen,) = answer["seen"]
     assert isinstance(seen, Raised)
-    assert "asks you to write" in seen.message
+    assert "is withheld in this question" in seen.message
