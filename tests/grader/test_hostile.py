@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from at_hand import ROOT, graders, lab_named, needs_sandbox
+from at_hand import ROOT, graders, lab_named, needs_sandbox, start
 from hostile import CASES, Case, Target
-from teachgrade.bubblewrap import FIRST_UID, N_UIDS, Limits
+from teachgrade.bubblewrap import FIRST_UID, N_UIDS, Limits, uid_of
 from teachgrade.collect import find
+from teachgrade.processes import tree
 from teachgrade.result import make
 from teachgrade.submission import Unreadable
 
 TARGETS = {"attention": Target("q1", "softmax"), "kv_cache": Target("q3", "rotate")}
 LIMITS = Limits(memory_bytes=2**30)
+stress = pytest.mark.stress
 SAMPLE = random.Random(0).sample(range(len(CASES)), 12)
 
 
 def cases(stem):
     return [
-        pytest.param(stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else pytest.mark.stress)
+        pytest.param(stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else stress)
         for at, case in enumerate(CASES)
     ]
 
@@ -44,13 +46,19 @@ def grade(folder, stem, case: Case):
     return make("student", entry.file, "0" * 64, "0" * 64, lab_named(stem), outcome, "bubblewrap")
 
 
-def left_behind():
-    """Processes of the sandbox's user, which is this process's alone, and children of this one."""
-    user = str(FIRST_UID + os.getpid() * 16 % N_UIDS)
-    seen = subprocess.run(["ps", "-eo", "uid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    lines = [line.split(maxsplit=2) for line in seen.splitlines()[1:]]
-    ours = str(os.getpid())
-    return [args for uid, parent, args in lines if uid == user or (parent == ours and "bwrap" in args)]
+def left_behind(stem):
+    """Processes of a submission: of its user, below the server that forks for it, or of a fresh sandbox."""
+    servers = [server.pid for server in start(stem, LIMITS)._servers.values()]
+    below = {pid for server in servers for pid in tree(server) if pid != server}
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            uid = folder.stat().st_uid
+            words = (folder / "cmdline").read_bytes()
+            fresh = b"bwrap" in words and b"forkserver" not in words and int(folder.name) in tree(os.getpid())
+            if int(folder.name) in below or uid in (uid_of(0), FIRST_UID + N_UIDS) or fresh:
+                found.append((folder.name, uid, words[:100]))
+    return found
 
 
 def around(stem):
@@ -82,6 +90,6 @@ def test_case(stem, case, tmp_path, monkeypatch):
     assert around(stem) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
     patience = time.monotonic() + 5  # the kernel takes a moment to end a namespace
-    while left_behind() and time.monotonic() < patience:
+    while left_behind(stem) and time.monotonic() < patience:
         time.sleep(0.05)
-    assert left_behind() == []
+    assert left_behind(stem) == []
