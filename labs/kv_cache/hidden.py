@@ -140,6 +140,15 @@ def nothing(s, draw):
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 
+@hidden("q7", times=1)
+def steps_behind_a_long_text(s, draw):
+    H, S, D = 4, 511, 32
+    cache = s.KVCache(1, H, S + 24, D)
+    s.see("attention of the text", s.attend_cached(*[draw.normal(1, H, S, D) for _ in "qkv"], cache))
+    for n in range(24):
+        s.see(f"attention of step {n + 1}", s.attend_cached(*[draw.normal(1, H, 1, D) for _ in "qkv"], cache))
+
+
 @hidden("q6", times=4)
 def any_shape(s, draw):
     shape = [draw.integer(2, 50), draw.integer(1, 16), draw.integer(8, 128), draw.integer(1, 5000)]

@@ -66,6 +66,14 @@ def an_end_comes(s, draw):
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 
+@visible("q7")
+def a_few_steps(s, draw):
+    cache = s.KVCache(1, 2, 8, 4)
+    s.see("attention of four tokens", s.attend_cached(*[draw.normal(1, 2, 4, 4) for _ in "qkv"], cache))
+    for n in range(2):
+        s.see(f"attention of step {n + 1}", s.attend_cached(*[draw.normal(1, 2, 1, 4) for _ in "qkv"], cache))
+
+
 @visible("q6")
 def gpt2(s, draw):
     s.see("bytes of GPT-2's cache, 1,024 tokens, fp32", s.kv_bytes(12, 12, 64, 1024, 1, 4))

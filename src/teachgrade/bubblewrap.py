@@ -20,7 +20,7 @@ from teachgrade.seccomp import program
 HERE = Path(__file__).resolve().parent
 INSIDE = ("__init__.py", "values.py", "operations.py", "cells.py", "withheld.py", "worker.py",
           "forkserver.py")  # fmt: skip
-FIRST_UID, N_UIDS = 60_000, 5_000
+FIRST_UID, N_UIDS = 60_000, 2_500  # and as many again for the first process of each namespace
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def server(mounts: Mounts, limits: Limits, kit: Path | None, slot: int, control:
     """The command that starts a fork server in a sandbox, as root. control: its end of a socket."""
     how = {
         "uid": uid_of(slot),
-        "init_uid": FIRST_UID + N_UIDS + slot,
+        "init_uid": uid_of(slot) + N_UIDS,
         "tmp_bytes": limits.tmp_bytes,
         "limits": rlimits(limits, alone=True),
         "filter": program(),

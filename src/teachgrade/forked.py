@@ -40,7 +40,7 @@ class ForkServer:
             raise
         finally:
             theirs.close()
-        self.pid = 0
+        self.busy = False
         self.pid = self._ready()
 
     def _ready(self) -> int:
@@ -53,7 +53,8 @@ class ForkServer:
         raise OSError(f"the fork server did not start: {self.close()}")
 
     def spawn(self) -> Forked:
-        """A new worker. Raises OSError: the server is gone."""
+        """A new worker, when the one before has ended. Raises OSError: the server is gone."""
+        assert not self.busy
         ours, theirs = [], []
         for to_worker in (True, False, False):
             reading, writing = os.pipe()
@@ -68,6 +69,7 @@ class ForkServer:
         finally:
             for pipe in theirs:
                 os.close(pipe)
+        self.busy = True
         return Forked(self, *ours)
 
     def status(self, seconds: float) -> int | None:
@@ -77,6 +79,7 @@ class ForkServer:
         message = self._channel.recv(64)
         if len(message) != STATUS.size:
             raise OSError("the fork server is gone")
+        self.busy = False
         return int(STATUS.unpack(message)[0])
 
     def close(self) -> str:

@@ -54,7 +54,9 @@ class Starter:
             return Started(outside(self._given), home=True)
         if self.forking:
             try:
-                return self._server(slot).spawn()
+                server = self._server(slot)
+                if not server.busy:
+                    return server.spawn()
             except OSError:
                 # Not on this machine, or the server has ended: what is started anew takes longer, and works.
                 self._forget(slot)

@@ -63,7 +63,7 @@ def test_points_statuses_and_a_second_run_that_does_nothing(tmp_path):
     assert shown == [1, 2, 3, 4]
     assert done.by_status == {"graded": 3, "unreadable": 1}
     results = read_all([tmp_path / "out"])
-    assert [one["points"] for one in results] == [15, 0, 13, 0]
+    assert [one["points"] for one in results] == [16, 0, 14, 0]
     assert (
         results[2]["questions"][5]["message"]
         == "Queries are not kept: two numbers for each place, not three."
@@ -87,7 +87,7 @@ def test_only_what_changed_is_graded_again(tmp_path):
     (folder / "s0001.ipynb").write_bytes((folder / "s0000.ipynb").read_bytes())
     done = run(find([folder], STEM), tmp_path / "out")
     assert done.resumed == 1
-    assert [one["points"] for one in read_all([tmp_path / "out"])] == [15, 15]
+    assert [one["points"] for one in read_all([tmp_path / "out"])] == [16, 16]
 
 
 def test_the_machines_fault_is_tried_again_and_never_a_mark(tmp_path):

@@ -57,7 +57,7 @@ def test_the_whole_round(tmp_path, handed_in, capsys):
     most = sum(q.points for q in lab_named(STEM).questions if q.kind == "code")
     assert [found[name]["points"] for name in ("ada", "bob", "cy", "di")] == [most, most - 2, 0, 0]
 
-    (tmp_path / "marks.csv").write_text("student,question,points\nada,q7,1.5\nzoe,q7,1\n", encoding="utf-8")
+    (tmp_path / "marks.csv").write_text("student,question,points\nada,q8,1.5\nzoe,q8,1\n", encoding="utf-8")
     times = "student,handed_in\nada,2026-01-01T10:00Z\nbob,2026-01-02T11:00+01:00\n"
     (tmp_path / "times.csv").write_text(times, encoding="utf-8")
     late = ("--due", "2026-01-01T12:00Z", "--handed-in", tmp_path / "times.csv")
@@ -67,7 +67,7 @@ def test_the_whole_round(tmp_path, handed_in, capsys):
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert float(rows["ada"]["final_points"]) == most + 1.5
     assert float(rows["bob"]["final_points"]) == pytest.approx(0.9 * (most - 2))
-    assert rows["bob"]["waits_for"] == "q7"
+    assert rows["bob"]["waits_for"] == "q8"
     assert len(list((report / "feedback").iterdir())) == len(list((report / "gradescope").iterdir())) == 4
     assert "Queries are not kept" in (report / "class.html").read_text(encoding="utf-8")
 
