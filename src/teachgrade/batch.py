@@ -21,7 +21,7 @@ from teachgrade.collect import Entry
 from teachgrade.grade import Graded, Grader, Outcome
 from teachgrade.judge import Key
 from teachgrade.lab import Lab
-from teachgrade.sandbox import Worker
+from teachgrade.sandbox import Ended, Worker
 from teachgrade.submission import Submission, Unreadable, key_of
 
 RETRIES = 2  # of what is the machine's fault, not the submission's
@@ -48,23 +48,31 @@ class Graders:
     def __init__(self, key: Key, start: Callable[[int], Worker]) -> None:
         self.key, self.start = key, start
         self._free: list[tuple[int, Grader]] = []
+        self._running: dict[int, Worker] = {}
+        self._stopped = False
         self._made = 0
         self._lock = threading.Lock()
 
     def __call__(self, handed: Handed, only: str | None = None) -> Outcome:
-        """Grade one submission, whatever it is."""
+        """Grade one submission, whatever it is. An error of the grader costs this result, not the batch."""
         if isinstance(handed, str):
             return unreadable(self.key.lab, handed)
         slot, grader = self._take()
         try:
-            outcome = grader.grade(handed, only)
-            for _ in range(RETRIES):
-                if outcome.status == "sandbox_error":
-                    outcome = grader.grade(handed, only)
-            return outcome
+            return self._grade(grader, handed, only)
+        except Exception as error:
+            return failed(self.key.lab, f"the grader failed: {type(error).__name__}: {error}")
         finally:
             with self._lock:
                 self._free.append((slot, grader))
+
+    @staticmethod
+    def _grade(grader: Grader, handed: Submission, only: str | None) -> Outcome:
+        outcome = grader.grade(handed, only)
+        for _ in range(RETRIES):
+            if outcome.status == "sandbox_error":
+                outcome = grader.grade(handed, only)
+        return outcome
 
     def close(self) -> None:
         for _, grader in self._free:
@@ -76,16 +84,36 @@ class Graders:
             if self._free:
                 return self._free.pop()
             slot, self._made = self._made, self._made + 1
-        return slot, Grader(self.key, lambda: self.start(slot))
+        return slot, Grader(self.key, lambda: self._start(slot))
+
+    def _start(self, slot: int) -> Worker:
+        if self._stopped:
+            raise Ended("sandbox_error", "grading was stopped")
+        worker = self._running[slot] = self.start(slot)
+        return worker
+
+    def stop(self) -> None:
+        """End what runs, from another thread, so that nobody waits for it. Nothing starts any more."""
+        self._stopped = True
+        for worker in list(self._running.values()):
+            worker.kill()
 
 
 def unreadable(lab: Lab, why: str) -> Outcome:
     """The outcome for a file that is no notebook."""
+    return _of_all(lab, "unreadable", why)
+
+
+def failed(lab: Lab, why: str) -> Outcome:
+    """The outcome where the grader or the machine failed: no mark, and another try at the next run."""
+    return _of_all(lab, "sandbox_error", why)
+
+
+def _of_all(lab: Lab, status: str, why: str) -> Outcome:
     questions = [
-        Graded(q.id, "by_hand" if q.kind == "words" else "unreadable", 0.0, q.points, why)
-        for q in lab.questions
+        Graded(q.id, "by_hand" if q.kind == "words" else status, 0.0, q.points, why) for q in lab.questions
     ]
-    return Outcome("unreadable", questions, [why])
+    return Outcome(status, questions, [why])
 
 
 class Batch:
@@ -123,6 +151,11 @@ class Batch:
                 progress.by_status[result["status"]] += 1
                 if show is not None:
                     show(progress)
+        except BaseException:
+            stop = getattr(self.task, "stop", None)
+            if stop is not None:
+                stop()
+            raise
         finally:
             if own is not None:
                 own.shutdown(wait=True, cancel_futures=True)
@@ -174,7 +207,7 @@ def _read(entry: Entry) -> tuple[Handed, str]:
     try:
         submission = entry.read()
     except Unreadable as error:
-        return str(error), key_of(str(error).encode())
+        return str(error), key_of(str(error).encode("utf-8", "surrogatepass"))
     return submission, submission.key
 
 

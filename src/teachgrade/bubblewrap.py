@@ -36,7 +36,7 @@ class Limits:
 
 PATH = """
 import sys
-sys.path[:0] = {path!r}
+sys.path[:] = {path!r} + [folder for folder in sys.path if folder]
 """
 LIMITS = """
 import resource
@@ -108,8 +108,9 @@ def rlimits(limits: Limits, *, alone: bool) -> dict[str, int]:
 
 
 def _walls(mounts: Mounts, limits: Limits, kit: Path | None) -> list[str]:
-    command = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net",
-               "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]  # fmt: skip
+    bwrap = shutil.which("bwrap") or "bwrap"
+    command = [bwrap, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc",
+               "--unshare-uts", "--unshare-cgroup-try", "--hostname", "lab"]  # fmt: skip
     if os.geteuid() != 0:
         command += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     targets = [there for _, there in mounts.read] + [Path("/kit/teachgrade/worker.py")]
@@ -140,7 +141,7 @@ def outside(kit: Path | None) -> list[str]:
     """The command that starts a worker without a sandbox."""
     path = [*map(str, filter(None, sys.path)), str(HERE.parent), *([str(kit)] if kit else [])]
     code = (PATH + LIMITS + WORKER).format(path=path, limits=rlimits(Limits(), alone=False))
-    return [sys.executable, "-I", "-B", "-c", code]
+    return [sys.executable, "-s", "-B", "-c", code]
 
 
 def available() -> bool:
@@ -151,4 +152,4 @@ def available() -> bool:
 def _python(code: str, **values: object) -> list[str]:
     """The interpreter itself, not that of a virtual environment, which is not there inside."""
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    return [str(base), "-I", "-B", "-S", "-c", (PATH + code).format(**values)]
+    return [str(base), "-s", "-S", "-B", "-c", (PATH + code).format(**values)]

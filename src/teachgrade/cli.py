@@ -10,7 +10,7 @@ from pathlib import Path
 
 from teachgrade import commands
 
-USAGE = 2
+USAGE, INTERRUPTED = 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"teachgrade: {error}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("teachgrade: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         print(f"teachgrade: {error.name} is not installed: pip install 'teachkit[grade]'", file=sys.stderr)
         return USAGE

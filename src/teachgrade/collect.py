@@ -10,6 +10,7 @@ Names come from strangers, too: they are labels, and never become a path that is
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -67,15 +68,20 @@ def _below(path: Path) -> Iterable[Entry]:
 
 
 def _file(file: Path, relative: PurePosixPath) -> Entry:
-    return Entry(_student(relative), str(relative), lambda: load(file))
+    return Entry(_student(relative), _printable(str(relative)), lambda: load(file))
 
 
 def _zipped(path: Path) -> Iterable[Entry]:
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            relative = PurePosixPath(info.filename.replace("\\", "/"))
-            if not info.is_dir() and _is_notebook(relative):
-                yield Entry(_student(relative), str(relative), _reader(path, info))
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    places = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in infos]
+    found = [(info, place) for info, place in places if _is_notebook(place)]
+    tops = {place.parts[0] for _, place in found if len(place.parts) > 1}
+    # A folder that was packed whole: its name is nobody's.
+    packed = len(tops) == 1 and len(found) > 1 and all(len(place.parts) > 1 for _, place in found)
+    for info, place in found:
+        relative = PurePosixPath(*place.parts[1:]) if packed else place
+        yield Entry(_student(relative), _printable(str(relative)), _reader(path, info))
 
 
 def _reader(path: Path, info: zipfile.ZipInfo) -> Callable[[], Submission]:
@@ -87,7 +93,7 @@ def _reader(path: Path, info: zipfile.ZipInfo) -> Callable[[], Submission]:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(info) as file:
                 content = file.read(MOST_BYTES + 1)
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError) as error:
             raise Unreadable(f"it cannot be read from the zip: {error}") from None
         if len(content) > MOST_BYTES:
             raise Unreadable("it is larger than the zip says")
@@ -104,4 +110,9 @@ def _is_notebook(path: PurePosixPath) -> bool:
 def _student(relative: PurePosixPath) -> str:
     parts = [part for part in relative.parts if part not in ("/", ".", "..")]
     name = parts[0] if len(parts) > 1 else PurePosixPath(parts[0]).stem
-    return "".join(c if c.isprintable() else "?" for c in name)[:MOST_STUDENT] or "?"
+    return _printable(name)[:MOST_STUDENT] or "?"
+
+
+def _printable(text: str) -> str:
+    """Without what cannot be shown or written, such as bytes that are no text."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
@@ -91,6 +92,8 @@ def grade(options: argparse.Namespace) -> int:
 
 def _task(options: argparse.Namespace, lab: Any, seed: str, stack: ExitStack) -> Any:
     """What grades one submission, where (None: here), and how many at a time."""
+    import torch
+
     from teachgrade import cluster
     from teachgrade.batch import Graders
     from teachgrade.bubblewrap import available
@@ -102,10 +105,13 @@ def _task(options: argparse.Namespace, lab: Any, seed: str, stack: ExitStack) ->
             raise ValueError("--scheduler: not without a sandbox; student code would run on other machines")
         executor, workers = stack.enter_context(cluster.executor(options.scheduler))
         return cluster.ClusterTask(cluster.pack_lab(lab.folder, options.private), seed), executor, workers
+    if os.name != "posix":
+        raise ValueError("labs are graded on Linux; here, teachgrade check tries the visible part")
     if not (available() or options.unsafe_no_sandbox):
         raise ValueError(
             "no sandbox on this machine (see teachgrade doctor); --unsafe-no-sandbox grades without one"
         )
+    torch.set_num_threads(1)  # as inside: sums are added in the same order
     start = Starter(lab.packages, lab.modules, sandbox=not options.unsafe_no_sandbox)
     stack.callback(start.close)
     graders = Graders(Key(lab, seed), start)
@@ -132,7 +138,9 @@ def report(options: argparse.Namespace) -> int:
     from teachgrade.result import path_of, read_all
 
     lab = load(options.lab)
-    by_hand = export.read_marks(options.marks.read_text(encoding="utf-8")) if options.marks else {}
+    by_hand = export.read_marks(options.marks.read_text(encoding="utf-8-sig")) if options.marks else {}
+    if unknown := sorted({question for _, question in by_hand} - {q.id for q in lab.questions}):
+        raise ValueError(f"marks: {lab.stem} has no question {', '.join(unknown)}")
     results = [export.with_marks(one, by_hand) for one in read_all(options.results)]
     if not results:
         raise ValueError(f"no result in {', '.join(map(str, options.results))}")
@@ -155,7 +163,10 @@ def report(options: argparse.Namespace) -> int:
     stray = sorted({student for student, _ in by_hand} - {one["student"] for one in results})
     if stray:
         print(f"marks by hand for students without a result: {', '.join(stray)}")
-    return FOUND if stray else OK
+    no_time = sorted({one["student"] for one in results} - set(factors)) if options.due else []
+    if no_time:
+        print(f"no time of handing in, so counted as in time: {', '.join(no_time)}")
+    return FOUND if stray or no_time else OK
 
 
 def doctor(options: argparse.Namespace) -> int:

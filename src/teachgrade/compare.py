@@ -49,6 +49,8 @@ def _raised(got: Raised) -> str:
         return f"it changes an argument that is not its own ({got.message})"
     if got.name == "NotImplementedError":
         return NOT_YET
+    if got.name == "Withheld":
+        return got.message + where
     return f"it raised {got.name}: {got.message}{where}" if got.message else f"it raised {got.name}{where}"
 
 
@@ -98,9 +100,10 @@ def _numbers(expected: float, got: Any, look: Look) -> str | None:
     rtol = 1e-9 if rtol is None else rtol
     try:
         same = math.isclose(got, expected, rel_tol=rtol, abs_tol=atol or 0.0)
-    except OverflowError:
+        same = same or (math.isnan(got) and math.isnan(expected))
+    except OverflowError:  # an int that no float holds
         same = False
-    return None if same or (math.isnan(got) and math.isnan(expected)) else "the number differs"
+    return None if same else "the number differs"
 
 
 def _lists(expected: Any, got: Any, look: Look) -> str | None:

@@ -100,7 +100,8 @@ class _Session:
         )
 
     def _status(self, failure: Ended | None, graded: list[Graded]) -> str:
-        if failure is not None:
+        asked = any(one.verdicts for one in graded)
+        if failure is not None and (failure.status == "sandbox_error" or not asked):
             return failure.status
         statuses = {one.status for one in graded}
         if "sandbox_error" in statuses:

@@ -60,9 +60,7 @@ class Key:
         return Verdict(one.name, one.hidden, first_difference(one, self.expected[at], seen))
 
     def misconception(self, seen: dict[int, Any]) -> str | None:
-        """The message of the wrong solution that gives the same, of those recordings that were wrong; or
-        None.
-        """
+        """What the wrong solution that gives the same on most of these recordings says, or None."""
         votes: Counter[int] = Counter()
         for at, values in seen.items():
             for number, solution in enumerate(self.wrong):
@@ -70,7 +68,9 @@ class Key:
                     self.recorded[at], self.mistake(at, number), values
                 ):
                     votes[number] += 1
-        return self.wrong[votes.most_common(1)[0][0]].message if votes else None
+        # On one input in many, different mistakes give the same.
+        number, n = votes.most_common(1)[0] if votes else (0, 0)
+        return self.wrong[number].message if 2 * n >= len(seen) and n else None
 
     def mistake(self, at: int, number: int) -> list[Any]:
         """What wrong solution ``number`` gives for recording ``at``."""

@@ -28,11 +28,6 @@ from teachgrade.scenario import Recorded, Scenario, scenarios_of
 from teachgrade.source import without_markers
 from teachgrade.values import from_json, to_json
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 SCHEMA = 1
 KINDS = ("code", "words")
 
@@ -156,6 +151,13 @@ class Lab:
 
 def load(folder: Path, private: Path | None = None) -> Lab:
     """Read a lab's folder; private: a folder with more scenarios, in <stem>.py. Raises LabError."""
+    # Here, since a student's check does not read labs, and need not have it.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    folder = folder.resolve()
     try:
         found = tomllib.loads((folder / "lab.toml").read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -46,7 +46,7 @@ def factors(options: argparse.Namespace) -> dict[str, float]:
     policy = Late(
         _time(options.due, "--due"), options.late_per_day, options.late_most, options.grace_hours * HOUR_S
     )
-    times = read_times(options.handed_in.read_text(encoding="utf-8"))
+    times = read_times(options.handed_in.read_text(encoding="utf-8-sig"))
     return {student: policy.factor(time) for student, time in times.items()}
 
 

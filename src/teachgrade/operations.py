@@ -40,10 +40,12 @@ def play(ops: Sequence[Op], names: Mapping[str, Any], files: Sequence[str] = ())
         found: Any
         try:
             found = _do(op, names, given)
+            if op["do"] == "see":
+                found = snapshot(found)
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too, are the solution's
             found = _plain(error, files)
         if op["do"] == "see":
-            seen.append(snapshot(found))
+            seen.append(found)
         given.append(found)
     return seen
 

@@ -100,8 +100,14 @@ class Baseline:
     def _worker(self, question: Question) -> Worker:
         found = self._workers.get(question.id)
         if found is None:
-            found = self._workers[question.id] = started(self.start)
             code = [*code_cells(without_markers(self.key.lab.source)), self.key.lab.slow(question.id)]
-            for _ in load(found, list(enumerate(code, 1)), (), time.monotonic() + PATIENCE_S):
-                pass
+            found = started(self.start)
+            try:
+                for message in load(found, list(enumerate(code, 1)), (), time.monotonic() + PATIENCE_S):
+                    if isinstance(message, list) and message:
+                        raise Ended("sandbox_error", f"the slow version: {message}")
+            except Ended as error:
+                found.close()
+                raise Ended("sandbox_error", f"the slow version: {error}") from None
+            self._workers[question.id] = found
         return found

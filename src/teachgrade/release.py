@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jupytext
@@ -91,28 +91,34 @@ def _blank(lab: Lab, source: str) -> str:
 
 
 def require_no_leak(lab: Lab, *texts: str) -> None:
-    """Raises Leak: a line of a solution, or anything of the hidden scenarios, is in one of these texts."""
-    whole = "\n".join(map(_text_of, texts))
-    secrets: set[str] = solution_lines(lab.source)
+    """Raises Leak: a line of a solution, or a question of the hidden scenarios, is in one of these texts."""
+    secrets = solution_lines(lab.source)
     hidden = lab.folder / "hidden.py"
     if hidden.is_file():
         secrets |= _telling_lines(hidden.read_text(encoding="utf-8"))
-    for name in ("wrong", "right"):
-        for file in (lab.folder / name).glob("*.py"):
-            secrets |= {line for line in _code_lines(file.read_text(encoding="utf-8")) if line in secrets}
-    held = {line.strip() for line in whole.split("\n")}
+    held = {line.strip() for text in texts for line in _lines_of(text)}
     found = sorted(secrets & held)
     if found:
         raise Leak(f"{lab.stem}: in what students would get stands {found[0]!r}")
 
 
-def _text_of(text: str) -> str:
-    """A notebook's sources, or the text itself: in JSON a line would not be found."""
+def _lines_of(text: str) -> Iterator[str]:
+    """All lines: of JSON, those of every text in it."""
     try:
-        cells: Any = json.loads(text).get("cells")
+        tree = json.loads(text)
     except ValueError:
-        return text
-    return "\n".join("".join(cell["source"]) for cell in cells) if cells else text
+        yield from text.split("\n")
+        return
+    left = [tree]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield from one.split("\n")
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            # A notebook's source may be a list of lines, with their ends.
+            left += one
 
 
 def _code_lines(text: str) -> set[str]:
@@ -122,11 +128,3 @@ def _code_lines(text: str) -> set[str]:
 def _telling_lines(text: str) -> set[str]:
     """Lines of hidden scenarios that ask something: what stands around them may stand in a lab as well."""
     return {line for line in _code_lines(text) if _ASKS.search(line)}
-
-
-def write(lab: Lab, made: Release, folder: Path) -> Path:
-    """Write the student's bundle: the notebook and nothing else. The notebook's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{lab.stem}.ipynb"
-    target.write_text(made.student, encoding="utf-8")
-    return target

@@ -18,6 +18,7 @@ from teachgrade.grade import Graded, Outcome
 from teachgrade.lab import Lab
 
 SCHEMA = 1
+ANEW = "asked anew: "
 GRADER = "1"  # counted up when marks for the same submission may become others
 STATUSES = ("graded", "partial", "unreadable", "timeout", "crashed", "out_of_memory", "sandbox_error")
 
@@ -74,13 +75,14 @@ def merged(before: dict[str, Any], anew: dict[str, Any]) -> dict[str, Any]:
     status = anew["status"]
     if status == "graded" and statuses & {"timeout", "crashed", "out_of_memory"}:
         status = "partial"
-    note = f"asked anew: {', '.join(by_id)}"
+    before_that = [note for note in before["notes"] if note.startswith(ANEW)]
+    note = ANEW + ", ".join(by_id)
     return anew | {
         "status": status,
         "questions": questions,
         "points": sum(one["points"] for one in questions),
         "max_points": sum(one["max_points"] for one in questions),
-        "notes": [*anew["notes"], note],
+        "notes": [*anew["notes"], *before_that, *([] if note in before_that else [note])],
     }
 
 

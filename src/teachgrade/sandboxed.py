@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from teachgrade import kit
 from teachgrade.bubblewrap import Limits, filters, inside, outside
-from teachgrade.forked import ForkServer
 from teachgrade.mounts import mounts
 from teachgrade.sandbox import Ended, Worker
 from teachgrade.spawn import Spawned, Started
+
+if TYPE_CHECKING:
+    from teachgrade.forked import ForkServer
 
 
 class Starter:
@@ -68,6 +71,8 @@ class Starter:
                 os.close(file)
 
     def _server(self, slot: int) -> ForkServer:
+        from teachgrade.forked import ForkServer  # needs Linux
+
         assert self._mounts is not None
         if slot not in self._servers:
             self._servers[slot] = ForkServer(self._mounts, self.limits, self._given, slot)

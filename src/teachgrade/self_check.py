@@ -5,6 +5,7 @@ own kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from teachgrade.compare import NOT_YET
 from teachgrade.judge import first_difference
 from teachgrade.operations import play
 from teachgrade.scenario import Recorded
-from teachgrade.values import from_json, to_json
+from teachgrade.values import Raised, from_json, to_json
 from teachgrade.visible_part import Seen, Visible, load
+from teachgrade.withheld import lent
 
 _SHOWN = 300
 
@@ -54,9 +56,9 @@ def check(question: str, *solutions: Any) -> Checked:
 def judge(question: str, asked: Visible, names: dict[str, Any]) -> Checked:
     """The same for a namespace."""
     for one in asked.seen:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), lent(asked.withholds):
             torch.manual_seed(0)
-            seen = from_json(to_json(play(one.ops, names)))
+            seen = from_json(to_json(play(one.ops, names, _files(names))))
         recorded = Recorded(question, one.name, False, one.ops, one.looks)
         found = first_difference(recorded, one.expected, seen)
         if found == NOT_YET:
@@ -88,4 +90,14 @@ def _short(value: Any) -> str:
         shown = ", ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in numbers)
         dtype, more = str(value.dtype).removeprefix("torch."), " ..." * (value.numel() > 8)
         return f"{tuple(value.shape)} {dtype}: {shown}{more}"
+    if isinstance(value, Raised):
+        # A cell's file has a name that says nothing.
+        line = ", at line " + value.line.partition(", line ")[2] if value.line else ""
+        return f"{value.name}: {value.message}{line}"[:_SHOWN]
     return repr(value)[:_SHOWN]
+
+
+def _files(names: dict[str, Any]) -> list[str]:
+    """Where the code of these functions and classes stands."""
+    functions = [f for one in names.values() for f in (one, *getattr(one, "__dict__", {}).values())]
+    return sorted({f.__code__.co_filename for f in functions if isinstance(f, FunctionType)})

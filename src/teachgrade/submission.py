@@ -44,13 +44,15 @@ class Submission:
 
 def load(path: Path) -> Submission:
     """Read a file. Raises Unreadable."""
-    if path.is_symlink() or not path.is_file():
-        raise Unreadable("it is not a plain file")
-    if path.stat().st_size > MOST_BYTES:
-        raise Unreadable(
-            f"it has {path.stat().st_size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read"
-        )
-    return parse(path.name, path.read_bytes())
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise Unreadable("it is not a plain file")
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise Unreadable(f"it has {size / 2**20:,.0f} MiB; at most {MOST_BYTES // 2**20} are read")
+        return parse(path.name, path.read_bytes())
+    except OSError as error:
+        raise Unreadable(f"it cannot be read: {error.strerror}") from None
 
 
 def key_of(content: bytes) -> str:
@@ -90,7 +92,8 @@ def _sources(document: Any) -> list[str]:
         raise Unreadable("it is JSON, but no notebook")
     sheets = document.get("worksheets")
     if isinstance(sheets, list):  # nbformat 3
-        cells: Any = [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells", [])]
+        of_sheets = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
+        cells: Any = [cell for found in of_sheets if isinstance(found, list) for cell in found]
     else:
         cells = document.get("cells")
     if not isinstance(cells, list):

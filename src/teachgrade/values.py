@@ -234,7 +234,7 @@ class _Reader:
             if reader is None:
                 raise WireError(f"message: unknown kind of value {kind[:40]!r}")
             return reader(self, inner, depth)
-        return tree
+        return _clean(tree) if isinstance(tree, str) else tree
 
     def items(self, inner: Any, depth: int) -> list[Any]:
         return [self.read(item, depth + 1) for item in _expect(inner, list)]
@@ -260,8 +260,8 @@ class _Reader:
 
     def raised(self, inner: Any, depth: int) -> Raised:
         inner = _expect(inner, dict)
-        types = tuple(_expect(name, str)[:200] for name in _expect(inner["types"], list)[:20])
-        return Raised(types, _expect(inner["message"], str)[:2_000], _expect(inner["line"], str)[:500])
+        types = tuple(_text(name, 200) for name in _expect(inner["types"], list)[:20])
+        return Raised(types, _text(inner["message"], 2_000), _text(inner["line"], 500))
 
 
 _READERS: dict[str, Callable[[_Reader, Any, int], Any]] = {
@@ -273,8 +273,17 @@ _READERS: dict[str, Callable[[_Reader, Any, int], Any]] = {
     "tensor": _Reader.tensor,
     "ref": lambda _, inner, depth: Ref(_whole(inner)),
     "raised": _Reader.raised,
-    "other": lambda _, inner, depth: Other(_expect(inner, str)[:200]),
+    "other": lambda _, inner, depth: Other(_text(inner, 200)),
 }
+
+
+def _clean(text: str) -> str:
+    """Text that can be written: half of a surrogate pair cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _text(value: Any, most: int) -> str:
+    return _clean(_expect(value, str)[:most])
 
 
 def _expect(value: Any, kind: type) -> Any:

@@ -38,6 +38,7 @@ class Visible:
 
     title: str
     names: list[str]
+    withholds: list[str]
     seen: list[Seen]
 
 
@@ -49,6 +50,7 @@ def export(key: Key) -> dict[str, Any]:
         questions[question.id] = {
             "title": question.title,
             "names": list(question.names),
+            "withholds": list(question.withholds),
             "scenarios": [_scenario(key, at) for at in places],
         }
     return {"schema": SCHEMA, "lab": key.lab.stem, "title": key.lab.title, "questions": questions}
@@ -93,4 +95,4 @@ def _question(found: dict[str, Any]) -> Visible:
         )
         for one in found["scenarios"]
     ]
-    return Visible(found["title"], found["names"], seen)
+    return Visible(found["title"], found["names"], found["withholds"], seen)

@@ -61,6 +61,8 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 def _seed() -> None:
     random.seed(0)
     torch.manual_seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
 
 
 def _load(cells: list[Any], names: dict[str, Any], files: list[str], replies: BinaryIO) -> list[Any]:

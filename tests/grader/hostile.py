@@ -41,6 +41,7 @@ class Case:
     lost: tuple[str, ...] | None = None
     notes: str = ""
     nothing: bool = False  # no point at all is to be had
+    spoils: bool = False  # it may harm its other answers as well, which run in the same process
     limit_s: float = 120.0
 
 
@@ -215,7 +216,8 @@ CASES = [
     ),
     Case(
         "kills everything it can",
-        doing("import os, signal\nos.kill(-1, signal.SIGKILL)"),
+        # Itself, or in a namespace of its own all others, of which there are none.
+        doing("import os, signal\nos.kill(-1, signal.SIGKILL)\nos.kill(os.getpid(), signal.SIGKILL)"),
         "partial",
         lost=("crashed",),
     ),
@@ -300,6 +302,7 @@ CASES = [
         before(
             "import threading\ndef spin():\n    while True:\n        pass\nthreading.Thread(target=spin, daemon=True).start()"
         ),
+        spoils=True,  # a question of speed is lost to its own thread
         limit_s=300.0,
     ),
     Case(
@@ -399,6 +402,7 @@ CASES = [
             "import builtins\nbuiltins.isinstance = lambda *a: True\nbuiltins.all = lambda *a: True\nreturn 0"
         ),
         lost=(*FAILED, *ENDED),
+        spoils=True,
     ),
     Case("patches time", before("import time\ntime.monotonic = time.time = time.perf_counter = lambda: 0.0")),
     Case(
@@ -419,6 +423,7 @@ CASES = [
             "import teachgrade.operations, teachgrade.worker\nteachgrade.worker.play = lambda *a: []\nteachgrade.operations.play = lambda *a: []\nreturn 0"
         ),
         lost=FAILED,
+        spoils=True,
     ),
     # Pretends
     Case(

@@ -74,7 +74,7 @@ def test_case(stem, case, tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "of the grader")
     before = around(stem)
     result = grade(tmp_path, stem, case)
-    assert result["status"] == case.status, result
+    assert result["status"] == case.status or (case.spoils and result["status"] == "partial"), result
     target = TARGETS[stem]
     for question in result["questions"]:
         if question["status"] == "by_hand":
@@ -84,7 +84,7 @@ def test_case(stem, case, tmp_path, monkeypatch):
         elif question["question"] == target.question and case.lost is not None:
             assert question["points"] == 0
             assert question["status"] in case.lost, question
-        else:
+        elif not case.spoils:
             assert question["status"] == "passed", question
     assert case.notes in "\n".join(result["notes"])
     assert around(stem) == before

@@ -11,9 +11,20 @@ from teachgrade.lab import load
 from teachgrade.visible_part import load as visible
 
 
+def softmax(x):
+    e = (x - x.amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def test_what_is_withheld_is_withheld_here_too_and_given_back():
+    found = check("attention.q1", lambda x: x.softmax(-1))
+    assert "is withheld in this question" in found.text
+    assert torch.zeros(2).softmax(-1).tolist() == [0.5, 0.5]
+
+
 def test_right_wrong_missing_and_unknown():
-    assert repr(check("attention.q1", lambda x: x.softmax(-1))).endswith("More are tried when it is graded.")
-    wrong = check("attention.q1", lambda x: x.softmax(0))
+    assert repr(check("attention.q1", softmax)).endswith("More are tried when it is graded.")
+    wrong = check("attention.q1", lambda x: softmax(x.mT).mT if x.dim() > 1 else softmax(x))
     assert not wrong
     lines = wrong.text.split("\n")
     assert lines[0].startswith("attention.q1: not yet. ")
@@ -35,6 +46,7 @@ def test_an_error_is_told_and_not_thrown():
     found = check("attention.q1", lambda x: x.no_such_method())
     assert not found
     assert "it raised AttributeError" in found.text
+    assert "at line" in found.text.split("\n")[-1]
 
 
 def test_it_leaves_the_random_numbers_alone():
