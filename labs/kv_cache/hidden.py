@@ -140,7 +140,7 @@ def nothing(s, draw):
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 
-@hidden("q7", times=1)
+@hidden("q7", times=4)
 def steps_behind_a_long_text(s, draw):
     H, S, D = 4, 511, 32
     cache = s.KVCache(1, H, S + 24, D)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-_MAGIC = re.compile(r"^(\s*)(?:[\w, ]+=\s*)?[%!?]")
+_MAGIC = re.compile(r"^(\s*)(?:\w[\w, ]*=\s*)?[%!?]")
 _CELL_MAGIC = re.compile(r"^\s*%%(\w+)[^\n]*\n?")
 SHOW = "# teachgrade: show"  # the first line of a cell that shows something and defines nothing
 _RUNS_ITS_BODY = {"time", "timeit", "capture", "prun"}

@@ -59,11 +59,12 @@ def _below(path: Path) -> Iterable[Entry]:
     if path.is_symlink() or not path.exists():
         raise ValueError(f"{path}: expected a file or folder of submissions")
     if path.is_file():
-        yield from _zipped(path) if zipfile.is_zipfile(path) else [_file(path, PurePosixPath(path.name))]
+        zipped = path.suffix.lower() == ".zip"
+        yield from _zipped(path) if zipped else [_file(path, PurePosixPath(path.name))]
         return
     for file in sorted(path.rglob("*")):
         relative = PurePosixPath(file.relative_to(path).as_posix())
-        if _is_notebook(relative) and (file.is_file() or file.is_symlink()):
+        if _is_notebook(relative):  # whatever it is: load says what it cannot read
             yield _file(file, relative)
 
 
@@ -72,6 +73,8 @@ def _file(file: Path, relative: PurePosixPath) -> Entry:
 
 
 def _zipped(path: Path) -> Iterable[Entry]:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: it is no zip archive")
     with zipfile.ZipFile(path) as archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
     places = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in infos]

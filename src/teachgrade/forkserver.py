@@ -29,6 +29,7 @@ import sys
 from typing import Any, NoReturn
 
 READY, STATUS = b"ready", struct.Struct("<i")
+MOST_FILES = 20_000  # in /tmp, and in shared memory
 N_PIPES = 3  # what a worker reads, writes, and prints to
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 4, 22, 24, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL, SECCOMP_MODE_FILTER, LAST_CAPABILITY = 4, 2, 63
@@ -100,7 +101,7 @@ def _guard(pipes: list[int], how: dict[str, Any], channel: socket.socket, main: 
 def _init(how: dict[str, Any], main: Any) -> int:
     """Process 1: mounts, starts the worker as another user, and collects orphans until the worker ends."""
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
-    size = f"size={how['tmp_bytes']},mode=1777"
+    size = f"size={how['tmp_bytes']},nr_inodes={MOST_FILES},mode=1777"
     _mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, size)
     _mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, size)
     _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)

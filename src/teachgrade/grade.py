@@ -5,14 +5,15 @@ long.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from teachgrade.compare import NOT_YET
 from teachgrade.judge import Key, Verdict
 from teachgrade.lab import Question
-from teachgrade.ratio import Baseline
+from teachgrade.ratio import Baseline, Timed
 from teachgrade.sandbox import Ended, Worker
 from teachgrade.submission import Submission
 from teachgrade.talk import ask, load, started
@@ -144,6 +145,8 @@ class _Session:
             if not (isinstance(entry, list) and len(entry) == 3):
                 continue
             place, error, left_out = entry
+            if type(place) is not int:
+                continue
             if isinstance(error, str) and error:
                 self._note(f"code cell {place}: {error}")
             if isinstance(left_out, list) and left_out:
@@ -154,47 +157,60 @@ class _Session:
             self.notes.append(text[:MOST_NOTE])
 
     def _question(self, question: Question) -> Graded:
-        assert self.worker is not None
         graded = Graded(question.id, "failed", 0.0, question.points)
-        wrong = {}
+        votes: Counter[int] = Counter()
+        missing = True
+        answers = self._timed(question, graded) if question.at_most else self._answers(question)
         try:
-            for at, seen in ask(self.worker, self.key, question, self._deadline(question.limit_s)):
+            for at, seen in answers:
                 verdict = self.key.verdict(at, seen)
                 graded.verdicts.append(verdict)
                 if verdict.message:
-                    wrong[at] = seen
-            if question.at_most and not wrong:
-                graded.message = self._too_slow(question)
+                    votes.update(self.key.same_mistakes(at, seen))
+                    missing = missing and _is_missing(seen)
         except Ended as error:
             graded.status, graded.message = error.status, str(error)
             self._stop()
             return graded
+        wrong = [verdict.message for verdict in graded.verdicts if verdict.message]
         if not graded.verdicts:
             graded.message = "no scenario asks for it"
         elif wrong:
-            graded.status, graded.message = self._what_is_wrong(graded.verdicts, wrong)
+            graded.message = self.key.misconception(votes, len(wrong)) or wrong[0]
+            if wrong == [NOT_YET] * len(graded.verdicts):
+                graded.status = "not_implemented"
+            elif missing:
+                graded.status = "missing"
         elif not graded.message:
             graded.status, graded.points = "passed", question.points
         return graded
 
-    def _what_is_wrong(self, verdicts: list[Verdict], wrong: dict[int, Any]) -> tuple[str, str]:
-        first = next(v.message for v in verdicts if v.message)
-        if all(v.message == NOT_YET for v in verdicts):
-            return "not_implemented", first
-        if all(_is_missing(seen) for seen in wrong.values()):
-            return "missing", first
-        return "failed", self.key.misconception(wrong) or first
-
-    def _too_slow(self, question: Question) -> str:
+    def _answers(self, question: Question) -> Iterator[tuple[int, Any]]:
         """Raises Ended."""
         assert self.worker is not None
+        deadline = self._deadline(question.limit_s)
+        yield from ask(self.worker, self.key, question, self.key.places(question.id), deadline)
+
+    def _timed(self, question: Question, graded: Graded) -> Iterator[tuple[int, Any]]:
+        """One recording after the other, in turns with the slow version. Raises Ended."""
+        assert self.worker is not None
         worker, deadline = self.worker, self._deadline(question.limit_s)
-
-        def submission() -> None:
-            for _ in ask(worker, self.key, question, deadline):
-                pass
-
-        return self.grader.baseline.too_slow(question, submission, worker.paused)
+        times = Timed()
+        for at in self.key.places(question.id):
+            started_s = time.perf_counter()
+            (answer,) = ask(worker, self.key, question, [at], deadline)
+            took_s = time.perf_counter() - started_s
+            yield answer
+            # A wrong answer may take as long as it likes.
+            if self.key.recorded[at].hidden and not any(one.message for one in graded.verdicts):
+                with worker.paused():  # it could slow down what it is timed beside
+                    times.add(took_s, self.grader.baseline.seconds(question, at))
+        if not any(one.message for one in graded.verdicts) and times.ratio > question.at_most:
+            # The ratio itself would differ from run to run.
+            graded.message = (
+                f"The values are right, and it takes too long: more than {question.at_most:g} times"
+                " as long as the slow version beside which it is timed."
+            )
 
     def _stop(self) -> None:
         if self.worker is not None:

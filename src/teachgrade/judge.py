@@ -36,14 +36,15 @@ class Key:
         self.recorded = lab.record(seed)
         self.expected = [seen_by(lab.reference, one) for one in self.recorded]
         self._mistakes: dict[tuple[int, int], list[Any]] = {}
-        self._asked: dict[str, bytes] = {}
+        self._asked: dict[tuple[int, ...], bytes] = {}
 
-    def asked(self, question: Question) -> bytes:
-        """The message that asks a worker all of a question."""
-        found = self._asked.get(question.id)
+    def asked(self, question: Question, places: Sequence[int]) -> bytes:
+        """The message that asks a worker these recordings of a question."""
+        which = tuple(places)
+        found = self._asked.get(which)
         if found is None:
-            ask = [[at, self.recorded[at].ops] for at in self.places(question.id)]
-            found = self._asked[question.id] = pack({"ask": ask, "withheld": list(question.withholds)})
+            ask = [[at, self.recorded[at].ops] for at in places]
+            found = self._asked[which] = pack({"ask": ask, "withheld": list(question.withholds)})
         return found
 
     def places(self, question: str) -> list[int]:
@@ -59,18 +60,25 @@ class Key:
         one = self.recorded[at]
         return Verdict(one.name, one.hidden, first_difference(one, self.expected[at], seen))
 
-    def misconception(self, seen: dict[int, Any]) -> str | None:
-        """What the wrong solution that gives the same on most of these recordings says, or None."""
-        votes: Counter[int] = Counter()
-        for at, values in seen.items():
-            for number, solution in enumerate(self.wrong):
-                if solution.question == self.recorded[at].question and not first_difference(
-                    self.recorded[at], self.mistake(at, number), values
-                ):
-                    votes[number] += 1
-        # On one input in many, different mistakes give the same.
+    def same_mistakes(self, at: int, seen: Any) -> list[int]:
+        """Which wrong solutions give the same on recording ``at``."""
+        question = self.recorded[at].question
+        return [
+            number
+            for number, solution in enumerate(self.wrong)
+            if solution.question == question
+            and not first_difference(self.recorded[at], self.mistake(at, number), seen)
+        ]
+
+    def misconception(self, votes: Counter[int], n_wrong: int) -> str | None:
+        """What the wrong solution says that gives the same on most of the recordings that were wrong, or
+        None.
+
+        votes  of each recording that was wrong, those that :meth:`same_mistakes` names
+        """
         number, n = votes.most_common(1)[0] if votes else (0, 0)
-        return self.wrong[number].message if 2 * n >= len(seen) and n else None
+        # On one input in many, different mistakes give the same.
+        return self.wrong[number].message if n and 2 * n >= n_wrong else None
 
     def mistake(self, at: int, number: int) -> list[Any]:
         """What wrong solution ``number`` gives for recording ``at``."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
+
+_COUNTED = re.compile(r"^(VmRSS|VmPTE|VmSwap):\s+(\d+) kB$", re.MULTILINE)
 
 
 def children(pid: int) -> list[int]:
@@ -12,7 +15,8 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError):
         for task in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
 
 
@@ -28,9 +32,21 @@ def tree(pid: int) -> list[int]:
 
 
 def resident_bytes(processes: list[int]) -> int:
-    """Resident memory of some processes together."""
-    pages = 0
-    for one in processes:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Memory of some processes together: what is resident, and the tables that say where."""
+    return sum(map(_memory_bytes, processes))
+
+
+def _memory_bytes(process: int) -> int:
+    # Each thread tells the same, but one that has ended, even the first, tells nothing.
+    found = 0
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{process}/task"):
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{process}/task/{task}/status").read_text(
+                    encoding="utf-8", errors="replace"
+                )
+                kib = [int(n) for _, n in _COUNTED.findall(lines)]
+                found = max(found, 1024 * sum(kib))
+            if found:
+                break
+    return found

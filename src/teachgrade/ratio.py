@@ -2,19 +2,19 @@
 outside.
 
 A second is another length on every machine, and on a busy one at every minute. So what is asked is a ratio:
-the submission's time over that of the lab's own slow version of the same. Both are asked the same, behind
+the submission's time over that of the lab's own slow version of the same. Both get the same inputs, behind
 the same kind of pipe, one after the other; the slow one runs in a sandbox of its own, where a submission
-cannot reach it. The shortest of several turns is taken on each side: what disturbs makes things slower,
-never faster. A lab asks for a share that is far from both what a right solution takes and what a slow one
-does, so that the mark is the same on every run.
+cannot reach it. Each turn has inputs of its own, and what is timed is compared as well: nothing can be
+remembered from the turn before. The shortest of the turns is taken on each side: what disturbs makes things
+slower, never faster. A lab asks for a share that is far from both what a right solution takes and what a
+slow one does, so that the mark is the same on every run.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from teachgrade.judge import Key
 from teachgrade.lab import Question, code_cells
@@ -22,34 +22,27 @@ from teachgrade.sandbox import Ended, Worker
 from teachgrade.source import without_markers
 from teachgrade.talk import ask, load, started
 
-TURNS = 3
 PATIENCE_S = 120.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timed:
-    """The shortest times of both sides, in seconds."""
+    """Times of both sides, in seconds, turn by turn. The first turn warms up."""
 
-    submission_s: float
-    baseline_s: float
+    submission_s: list[float] = field(default_factory=list)
+    baseline_s: list[float] = field(default_factory=list)
+
+    def add(self, submission_s: float, baseline_s: float) -> None:
+        """One turn."""
+        self.submission_s.append(submission_s)
+        self.baseline_s.append(baseline_s)
 
     @property
     def ratio(self) -> float:
-        """How many times the baseline's time the submission takes."""
-        return self.submission_s / self.baseline_s
-
-
-def in_turns(submission: Callable[[], object], baseline: Callable[[], object], turns: int = TURNS) -> Timed:
-    """Time both, once each to warm up and then in turns."""
-    submission()
-    baseline()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(turns):
-        for call, found in zip((submission, baseline), times, strict=True):
-            started = time.perf_counter()
-            call()
-            found.append(time.perf_counter() - started)
-    return Timed(min(times[0]), min(times[1]))
+        """How many times the baseline's time the submission takes. Raises ValueError: fewer than two
+        turns.
+        """
+        return min(self.submission_s[1:]) / min(self.baseline_s[1:])
 
 
 class Baseline:
@@ -59,40 +52,20 @@ class Baseline:
         self.key, self.start = key, start
         self._workers: dict[str, Worker] = {}
 
-    def too_slow(
-        self,
-        question: Question,
-        submission: Callable[[], object],
-        paused: Callable[[], AbstractContextManager[object]],
-    ) -> str:
-        """A sentence for the student, or "".
-
-        submission  asks it once
-        paused      while this lasts, the submission computes nothing: it could slow down what it is timed
-                    beside
-        Raises      Ended: the submission's worker, or with sandbox_error our own
-        """
+    def seconds(self, question: Question, at: int) -> float:
+        """How long the slow version takes for recording ``at``. Raises Ended: sandbox_error."""
         worker = self._worker(question)
-
-        def slow() -> None:
-            try:
-                with paused():
-                    for _ in ask(worker, self.key, question, time.monotonic() + PATIENCE_S):
-                        pass
-            except Ended as error:
-                self.close()
-                raise Ended("sandbox_error", f"the slow version: {error}") from None
-
-        ratio = in_turns(submission, slow).ratio
-        if ratio <= question.at_most:
-            return ""
-        # Two digits would differ from run to run.
-        return (
-            f"The values are right, and it takes too long: more than {question.at_most:g} times"
-            " as long as the slow version beside which it is timed."
-        )
+        started_s = time.perf_counter()
+        try:
+            for _ in ask(worker, self.key, question, [at], time.monotonic() + PATIENCE_S):
+                pass
+        except Ended as error:
+            self.close()
+            raise Ended("sandbox_error", f"the slow version: {error}") from None
+        return time.perf_counter() - started_s
 
     def close(self) -> None:
+        """Stop the workers."""
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
@@ -105,7 +78,7 @@ class Baseline:
             try:
                 for message in load(found, list(enumerate(code, 1)), (), time.monotonic() + PATIENCE_S):
                     if isinstance(message, list) and message:
-                        raise Ended("sandbox_error", f"the slow version: {message}")
+                        raise Ended("sandbox_error", str(message))
             except Ended as error:
                 found.close()
                 raise Ended("sandbox_error", f"the slow version: {error}") from None

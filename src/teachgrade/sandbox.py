@@ -20,7 +20,7 @@ from teachgrade.spawn import Spawned
 from teachgrade.values import LENGTHS, MOST_BLOB, MOST_HEADER, WireError, pack, unpack
 
 LOOK_S = 0.02  # how often the watch looks
-MOST_PRINTED = 2**16
+MOST_PRINTED, MOST_MESSAGE = 2**16, 2 * (LENGTHS.size + MOST_HEADER + MOST_BLOB)
 
 
 class Ended(Exception):
@@ -40,6 +40,7 @@ class Worker:
             os.set_blocking(pipe, False)
         self._arrived = bytearray()
         self.printed = bytearray()
+        self._prints = True
         self._looked = 0.0
 
     def receive(self, deadline: float) -> Any:
@@ -102,20 +103,27 @@ class Worker:
         if now > deadline:
             raise Ended("timeout", "it took longer than it may")
         stdin, stdout, stderr = self.spawned.stdin, self.spawned.stdout, self.spawned.stderr
+        listening = [stdout, stderr] if self._prints else [stdout]
         readable, writable, _ = select.select(
-            [stdout, stderr], [stdin] if out else [], [], min(LOOK_S, deadline - now)
+            listening, [stdin] if out else [], [], min(LOOK_S, deadline - now)
         )
         ended = False
         if stderr in readable:
-            self.printed += (os.read(stderr, 2**16) or b"")[: max(0, MOST_PRINTED - len(self.printed))]
+            part = os.read(stderr, 2**16)
+            self.printed += part[: max(0, MOST_PRINTED - len(self.printed))]
+            self._prints = bool(part)  # closed, it would be readable for ever
         if stdout in readable:
             part = os.read(stdout, 2**20)
             self._arrived += part
             ended = not part
+            if len(self._arrived) > MOST_MESSAGE:
+                raise Ended("crashed", "it sent more than it was asked")
         written = 0
         if writable:
             try:
                 written = os.write(stdin, out)
+            except BlockingIOError:  # the pipe has become smaller
+                pass
             except BrokenPipeError:
                 ended = True
         if ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from teachgrade.judge import Key
@@ -43,10 +43,12 @@ def load(
     raise Ended("crashed", "it sent something that is no answer")
 
 
-def ask(worker: Worker, key: Key, question: Question, deadline: float) -> Iterator[tuple[int, Any]]:
-    """Ask all of a question: the number of each recording, and what was seen. Raises Ended."""
-    worker.send_packed(key.asked(question), deadline)
-    for at in key.places(question.id):
+def ask(
+    worker: Worker, key: Key, question: Question, places: Sequence[int], deadline: float
+) -> Iterator[tuple[int, Any]]:
+    """Ask these recordings of a question: the number of each, and what was seen. Raises Ended."""
+    worker.send_packed(key.asked(question, places), deadline)
+    for at in places:
         answer = worker.receive(deadline)
         if not isinstance(answer, dict) or type(answer.get("id")) is not int or answer["id"] != at:
             raise Ended("crashed", "it answered something that it was not asked")

@@ -39,7 +39,8 @@ DTYPES = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LENGTHS = struct.Struct("<IQ")
 MOST_DEPTH, MOST_VALUES, MOST_TEXT = 24, 200_000, 100_000
-MOST_HEADER, MOST_BLOB = 32 * 2**20, 512 * 2**20
+MOST_HEADER, MOST_BLOB = 8 * 2**20, 64 * 2**20
+MOST_MEMBERS = 4_096  # of a set or dict: with numbers that collide, time grows with their square
 INT64 = 2**63
 
 
@@ -218,7 +219,7 @@ class _Reader:
     """The tree back to Python values; everything in it may be a lie."""
 
     def __init__(self, blob: bytes) -> None:
-        self.blob, self.left = blob, MOST_VALUES
+        self.blob, self.left, self.at = blob, MOST_VALUES, 0
 
     def read(self, tree: Any, depth: int = 0) -> Any:
         self.left -= 1
@@ -240,7 +241,7 @@ class _Reader:
         return [self.read(item, depth + 1) for item in _expect(inner, list)]
 
     def mapping(self, inner: Any, depth: int) -> dict[Any, Any]:
-        pairs = [self.items(pair, depth) for pair in _expect(inner, list)]
+        pairs = [self.items(pair, depth) for pair in _members(inner)]
         return {key: value for key, value in pairs}  # noqa: C416, two of each, or ValueError
 
     def tensor(self, inner: Any, depth: int) -> torch.Tensor:
@@ -249,8 +250,10 @@ class _Reader:
         if len(shape) > 16:
             raise WireError("message: a tensor of too many dimensions")
         n_bytes = math.prod(map(_whole, shape)) * dtype.itemsize
-        if at + n_bytes > len(self.blob):
-            raise WireError("message: a tensor that goes beyond what was sent")
+        if at != self.at or at + n_bytes > len(self.blob):
+            # One behind the other, as they were written: a small message would become a large one.
+            raise WireError("message: a tensor that is not where it should be")
+        self.at += n_bytes
         if not n_bytes:
             return torch.empty(shape, dtype=dtype)
         # A copy, since the bytes are not writable. Any byte is a number, but of a bool only two are.
@@ -268,13 +271,19 @@ _READERS: dict[str, Callable[[_Reader, Any, int], Any]] = {
     "int": lambda _, inner, depth: int(_expect(inner, str)[:1_300]),
     "float": lambda _, inner, depth: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[inner],
     "tuple": lambda r, inner, depth: tuple(r.items(inner, depth)),
-    "set": lambda r, inner, depth: set(r.items(inner, depth)),
+    "set": lambda r, inner, depth: set(r.items(_members(inner), depth)),
     "dict": _Reader.mapping,
     "tensor": _Reader.tensor,
     "ref": lambda _, inner, depth: Ref(_whole(inner)),
     "raised": _Reader.raised,
     "other": lambda _, inner, depth: Other(_text(inner, 200)),
 }
+
+
+def _members(inner: Any) -> list[Any]:
+    if len(_expect(inner, list)) > MOST_MEMBERS:
+        raise WireError(f"message: a set or dict of more than {MOST_MEMBERS:,} members")
+    return list(inner)
 
 
 def _clean(text: str) -> str:

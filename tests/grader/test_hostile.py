@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import time
 from pathlib import Path
 
 import pytest
+from attacks import MORE, OF_KV_CACHE
 
 from at_hand import ROOT, graders, lab_named, needs_sandbox, start
 from hostile import CASES, Case, Target
@@ -21,19 +23,20 @@ from teachgrade.submission import Unreadable
 TARGETS = {"attention": Target("q1", "softmax"), "kv_cache": Target("q3", "rotate")}
 LIMITS = Limits(memory_bytes=2**30)
 stress = pytest.mark.stress
-SAMPLE = random.Random(0).sample(range(len(CASES)), 12)
+ALL = [*CASES, *MORE]
+SAMPLE = random.Random(0).sample(range(len(ALL)), 12)
 
 
 def cases(stem):
     return [
         pytest.param(stem, case, id=f"{stem}-{case.kind}", marks=[] if at in SAMPLE else stress)
-        for at, case in enumerate(CASES)
+        for at, case in enumerate(ALL)
     ]
 
 
-def grade(folder, stem, case: Case):
+def grade(folder, stem, case: Case, target: Target):
     (folder / "in").mkdir()
-    (folder / "in" / "student.ipynb").write_bytes(case.make(lab_named(stem), TARGETS[stem]))
+    (folder / "in" / "student.ipynb").write_bytes(case.make(lab_named(stem), target))
     (entry,) = find([folder / "in"], stem)
     grade_one = graders(stem, LIMITS)
     try:
@@ -69,13 +72,23 @@ def around(stem):
 
 @needs_sandbox
 @pytest.mark.slow
+@pytest.mark.parametrize(("target", "case"), OF_KV_CACHE, ids=[case.kind for _, case in OF_KV_CACHE])
+def test_case_of_one_question(target, case, tmp_path, monkeypatch):
+    try_one("kv_cache", case, target, tmp_path, monkeypatch)
+
+
+@needs_sandbox
+@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "case"), [*cases("attention"), *cases("kv_cache")])
 def test_case(stem, case, tmp_path, monkeypatch):
+    try_one(stem, case, TARGETS[stem], tmp_path, monkeypatch)
+
+
+def try_one(stem, case, target, tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "of the grader")
     before = around(stem)
-    result = grade(tmp_path, stem, case)
+    result = grade(tmp_path, stem, case, target)
     assert result["status"] == case.status or (case.spoils and result["status"] == "partial"), result
-    target = TARGETS[stem]
     for question in result["questions"]:
         if question["status"] == "by_hand":
             continue
@@ -86,6 +99,7 @@ def test_case(stem, case, tmp_path, monkeypatch):
             assert question["status"] in case.lost, question
         elif not case.spoils:
             assert question["status"] == "passed", question
+    json.dumps(result, ensure_ascii=False).encode()  # nothing in it that cannot be written
     assert case.notes in "\n".join(result["notes"])
     assert around(stem) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]

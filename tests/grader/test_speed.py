@@ -9,8 +9,7 @@ from hostile import notebook
 from teachgrade.batch import Graders
 from teachgrade.judge import Key
 from teachgrade.lab import LabError, load
-from teachgrade.ratio import in_turns
-from teachgrade.sandbox import Ended
+from teachgrade.ratio import Timed
 from teachgrade.sandboxed import Starter
 from teachgrade.submission import parse
 
@@ -33,7 +32,7 @@ SCENARIO = """
 from teachgrade.scenario import hidden
 
 
-@hidden("q1", times=2)
+@hidden("q1", times=4)
 def large(s, draw):
     s.see("the sum", s.squares(draw.integer(300_000, 400_000)))
 """
@@ -94,23 +93,26 @@ def test_there_is_one_slow_version(folder):
         lab.slow("q1")
 
 
-def test_the_shortest_of_turns(monkeypatch):
-    # Each call advances a clock; the third turn of the submission is disturbed.
-    clock, lengths = [0.0], {"a": [9, 2, 1, 50], "b": [9, 8, 4, 5]}
-    monkeypatch.setattr("teachgrade.ratio.time.perf_counter", lambda: clock[0])
-
-    def calling(name):
-        def call():
-            clock[0] += lengths[name].pop(0)
-
-        return call
-
-    assert in_turns(calling("a"), calling("b")).ratio == 1 / 4
+def test_the_shortest_of_turns_and_not_the_first():
+    times = Timed()
+    for submission_s, baseline_s in ((0.1, 9), (2, 8), (1, 4), (50, 5)):
+        times.add(submission_s, baseline_s)
+    assert times.ratio == 1 / 4
 
 
-def test_an_end_of_the_submission_is_not_hidden():
-    def ends():
-        raise Ended("timeout", "too long")
+REMEMBERS = """
+kept = {}
 
-    with pytest.raises(Ended, match="too long"):
-        in_turns(ends, lambda: None)
+
+def squares(n):
+    if n not in kept:
+        kept[n] = sum(i * i for i in range(n + 1))
+    return kept[n]
+"""
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_nothing_can_be_remembered_from_turn_to_turn(folder):
+    (one,) = graded(folder, REMEMBERS)
+    assert one.status == "failed"
