@@ -19,6 +19,7 @@ import yaml
 from docutils import nodes
 
 import book_api
+import book_labs
 import book_lessons
 import lesson_guards as guards
 from test_architecture import LEVELS, MODULES, siblings
@@ -438,3 +439,24 @@ def test_bibliography_keys_are_unique():
     text = (BOOK / "references.bib").read_text(encoding="utf-8")
     keys = re.findall(r"^@\w+\{([^,]+),", text, flags=re.M)
     assert len(keys) == len(set(keys))
+
+
+LABS = [Path(file).name for file in FILES if file.startswith("labs/")]
+
+
+@pytest.mark.parametrize("stem", LABS)
+def test_a_lab_is_a_page_of_the_book(stem, page):
+    """The student's notebook, with its facts, its file to download, a link to its lesson and one back."""
+    about = nbformat.read(ROOT / "labs" / stem / f"{stem}.ipynb", as_version=4).metadata.teachgrade
+    html = page(f"labs/{stem}/{stem}")
+    assert words(html).count(book_labs.facts(about)) == 1
+    assert re.search(rf'href="[^"]*_downloads/[^"]*/{stem}\.ipynb"', html)
+    assert f'href="../../notebooks/{stem}.html"' in html
+    assert f'href="../labs/{stem}/{stem}.html"' in page(f"notebooks/{stem}")
+    assert "NotImplementedError" in html
+    assert "BEGIN SOLUTION" not in html
+    assert f'href="../labs/{stem}/{stem}.html"' in page("book/student_guide")
+
+
+def test_every_lab_is_in_the_book():
+    assert sorted(LABS) == sorted(path.parent.name for path in (ROOT / "labs").glob("*/lab.toml"))

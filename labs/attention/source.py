@@ -23,10 +23,10 @@
 # are written as in the course: B sequences, H heads, T queries, S keys, D numbers a head. Sums may be added up in any
 # order: last digits that differ for that reason do not count. Do not change the tensors that your functions are given.
 
-# %%
+# %% tags=["setup", "hide-input"]
 # teachgrade: show
-# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address that the published copy
-# of this lab carries; a copy without an address says what to do. If teachgrade is there, nothing happens.
+# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address
+# that the published copy of this lab carries; a copy without one says what to do.
 import importlib.util
 import subprocess
 import sys
@@ -35,7 +35,8 @@ ADDRESS = ""
 if importlib.util.find_spec("teachgrade") is None:
     if not ADDRESS:
         raise ModuleNotFoundError(
-            "teachgrade is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+            "teachgrade is not installed. "
+            "In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that the course can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)

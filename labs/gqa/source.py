@@ -24,10 +24,10 @@
 # head, C numbers a token; all numbers begin at 0. Use Python and PyTorch; each answer may build on those above it. `teachkit`, in which all this exists,
 # is not there when your answers are graded; only the last cells use it.
 
-# %%
+# %% tags=["setup", "hide-input"]
 # teachgrade: show
-# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address that the published copy
-# of this lab carries; a copy without an address says what to do. If teachgrade is there, nothing happens.
+# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address
+# that the published copy of this lab carries; a copy without one says what to do.
 import importlib.util
 import subprocess
 import sys
@@ -36,7 +36,8 @@ ADDRESS = ""
 if importlib.util.find_spec("teachgrade") is None:
     if not ADDRESS:
         raise ModuleNotFoundError(
-            "teachgrade is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+            "teachgrade is not installed. "
+            "In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that the course can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)

@@ -22,10 +22,10 @@
 # H heads, T new tokens, S tokens in all, D numbers a head. All tensors are float32; sums may be added up in any order, last
 # digits that differ for that reason do not count. Do not change the tensors that your functions are given.
 
-# %%
+# %% tags=["setup", "hide-input"]
 # teachgrade: show
-# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address that the published copy
-# of this lab carries; a copy without an address says what to do. If teachgrade is there, nothing happens.
+# Set-up. If teachgrade is missing, as in a fresh Colab runtime, install it from the address
+# that the published copy of this lab carries; a copy without one says what to do.
 import importlib.util
 import subprocess
 import sys
@@ -34,7 +34,8 @@ ADDRESS = ""
 if importlib.util.find_spec("teachgrade") is None:
     if not ADDRESS:
         raise ModuleNotFoundError(
-            "teachgrade is not installed. In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
+            "teachgrade is not installed. "
+            "In a clone of the repository: pip install -c constraints.txt -e '.[labs]'"
         )
     # No --upgrade and no pins: a torch that the course can work with stays as it is.
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{ADDRESS}"], check=True)
@@ -119,7 +120,7 @@ check("kv_cache.q1", KVCache)
 #   nothing. A length below 0 or above what is stored raises `ValueError`.
 #
 # Both are written in the class above: go back to it, run its cell again, and then the check below. (What is it good for?
-# Speculative decoding, in a later chapter, writes some tokens on trial and takes back those that it does not keep.)
+# Speculative decoding writes some tokens on trial and takes back those that it does not keep.)
 #
 # <details><summary>Hint</summary>
 # Look before you write. To forget, nothing has to be erased.
