@@ -20,6 +20,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import lesson_guards as guards
+from teachgrade import cli as teachgrade_cli
+from teachgrade.bubblewrap import available
 from teachkit import cli
 
 if sys.version_info >= (3, 11):
@@ -113,6 +115,29 @@ def teachkit(words: list[str], folder: Path) -> None:
         assert cli.main(words[1:]) == 0
 
 
+def teachgrade(words: list[str], folder: Path) -> None:
+    """Run in this process, in a folder with the labs and what the commands before it on a page have left.
+
+    1 is an answer, too: an untouched notebook does not pass, a submission has no time.
+    """
+    if words[1] in ("doctor", "grade", "report") and not available():
+        pytest.skip("no bubblewrap; on Debian and Ubuntu: apt-get install bubblewrap")
+    (folder / "labs").symlink_to(ROOT / "labs")
+    lab = next((word for word in words if re.fullmatch(r"labs/\w+", word)), "labs/kv_cache")
+    (folder / "by-hand.csv").write_text("student,question,points\n", encoding="utf-8")
+    (folder / "times.csv").write_text("student,handed_in\n", encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for made in ("submissions", "build/release"):
+            assert teachgrade_cli.main(["release", lab, "--out", made]) == 0
+        if words[1] == "report":
+            assert teachgrade_cli.main(["grade", lab, "submissions", "--out", words[3]]) == 0
+        assert teachgrade_cli.main(words[1:]) in (0, 1)
+    finally:
+        os.chdir(before)
+
+
 def vllm(words: list[str], folder: Path) -> None:
     """Another program, for machines with a GPU: it is not here, and its options are looked up, not tried."""
     assert words[1] == "serve"
@@ -188,6 +213,7 @@ def jupyter(words: list[str], folder: Path) -> None:
 COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
     (r"make( \w+=\S+)* [a-z]+( \w+=\S+)*", make),
     (r"teachkit (generate|info|estimate|bench|replay)\b.*", teachkit),
+    (r"teachgrade (release|check|grade|report|doctor)\b.*", teachgrade),
     (r"vllm serve \S+.*", vllm),
     (r"python -m venv \S+", environment),
     (r"(source|\.) \S+activate|activate", activate),
@@ -198,7 +224,7 @@ COMMANDS: list[tuple[str, Callable[[list[str], Path], None]]] = [
     (r"pre-commit .+", pre_commit),
     (r"(python -m )?jupyter lab\b.*", jupyter),
 ]
-TAKES_SECONDS = re.compile(r"teachkit|(python -m )?pytest")
+TAKES_SECONDS = re.compile(r"teachkit|teachgrade|(python -m )?pytest")
 
 
 def exercise(words: list[str], folder: Path) -> None:

@@ -93,7 +93,8 @@ def _sources(document: Any) -> list[str]:
     sheets = document.get("worksheets")
     if isinstance(sheets, list):  # nbformat 3
         of_sheets = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
-        cells: Any = [cell for found in of_sheets if isinstance(found, list) for cell in found]
+        of_sheets = [cells for cells in of_sheets if isinstance(cells, list)]
+        cells: Any = [cell for found in of_sheets for cell in found] if of_sheets else None
     else:
         cells = document.get("cells")
     if not isinstance(cells, list):
