@@ -39,7 +39,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -411,6 +411,7 @@ class Runs:
 
     walls: dict[str, list[float]] = field(default_factory=dict)
     alone: dict[str, list[float]] = field(default_factory=dict)
+    long: dict[str, list[float]] = field(default_factory=dict)
     ready: list[float] = field(default_factory=list)
     differ: set[str] = field(default_factory=set)
 
@@ -418,6 +419,7 @@ class Runs:
         return statistics.median(self.walls[name])
 
 
+LONG = 10  # times as many submissions, for two workers beside one
 ONE, PEER, TWO = "teachgrade, 1 worker", "nbgrader autograde", "teachgrade, 2 workers"
 
 
@@ -441,6 +443,12 @@ def take_turns(lab: Lab, course: Course, by: Sequence[Answered], turns: int, fol
         if not all(all(mine[student].values()) for student, kind in kinds.items() if kind == "right"):
             raise SystemExit("teachgrade: a right submission does not get all marks")
         runs.differ |= set(differences(mine, course.marks(copy)))
+    # In a short run the command's own start, which has one worker whoever asks, hides the second one's work.
+    repeated = [replace(one, student=f"{one.student}-{k}") for k in range(LONG) for one in by]
+    ours = Ours(lab, folder / "long", repeated)
+    for turn in range(turns):
+        for name, workers in ((ONE, 1), (TWO, 2)):
+            runs.long.setdefault(name, []).append(ours.grade(folder / f"long-{turn}-{workers}", workers))
     return runs
 
 
@@ -465,20 +473,27 @@ def report(runs: Runs, n: int) -> dict[str, float]:
         seconds = statistics.median(turns)
         print(f"{name:24}{seconds:9.1f}{seconds / n:8.2f}{60 * n / seconds:10.1f}")
     ready = statistics.median(runs.ready)
-    print(f"\na fresh worker has imported torch after {ready:.2f} s; a submission takes, beyond that,")
+    print(
+        f"\na sandbox made anew has imported torch after {ready:.2f} s; a whole submission takes, in a forked one,"
+    )
     for kind, times in runs.alone.items():
-        print(f"  {kind:8}{statistics.median(times) - ready:6.2f} s (the longest {max(times) - ready:.2f} s)")
+        print(f"  {kind:8}{statistics.median(times):6.2f} s (the longest {max(times):.2f} s)")
+    n_long = len(runs.long[ONE]), len(runs.long[TWO])
+    print(
+        f"{LONG} times as many submissions, {n_long[0]} turns: "
+        + ", ".join(f"{who} {statistics.median(walls):.1f} s" for who, walls in runs.long.items())
+    )
     every = [seconds for times in runs.alone.values() for seconds in times]
     found = {
         "teachgrade over nbgrader": runs.median(PEER) / runs.median(ONE),
-        "two workers over one": runs.median(ONE) / runs.median(TWO),
-        "beyond importing torch, s": statistics.median(every) - ready,
-        "the same, of the whole command": runs.median(ONE) / n - ready,
+        "two workers over one": statistics.median(runs.long[ONE]) / statistics.median(runs.long[TWO]),
+        "a whole submission, s": statistics.median(every),
+        "the same, of the whole command": runs.median(ONE) / n,
     }
     asked = {
         "teachgrade over nbgrader": f"asked: at least {FASTER:g}",
         "two workers over one": f"asked: at least {TWO_OVER_ONE:g}",
-        "beyond importing torch, s": f"asked: at most {BEYOND_S:g}",
+        "a whole submission, s": f"asked: at most {BEYOND_S:g} besides importing torch",
     }
     print()
     for name, value in found.items():

@@ -140,12 +140,12 @@ def nothing(s, draw):
     s.see("tokens that went through the model", s.get(model, "fed"))
 
 
-@hidden("q7", times=4)
+@hidden("q7", times=3)
 def steps_behind_a_long_text(s, draw):
     H, S, D = 4, 511, 32
-    cache = s.KVCache(1, H, S + 24, D)
+    cache = s.KVCache(1, H, S + 16, D)
     s.see("attention of the text", s.attend_cached(*[draw.normal(1, H, S, D) for _ in "qkv"], cache))
-    for n in range(24):
+    for n in range(16):
         s.see(f"attention of step {n + 1}", s.attend_cached(*[draw.normal(1, H, 1, D) for _ in "qkv"], cache))
 
 

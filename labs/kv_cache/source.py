@@ -318,7 +318,7 @@ check("kv_cache.q6", kv_bytes, largest_batch)
 # take at most half of the time that attention of all tokens takes. A cache that is right takes a small part of it; one that
 # computes the past again, or goes through it token by token in Python, does not.
 #
-# When this is graded, two dozen such steps are timed, from outside, in turns with a solution that computes everything again
+# When this is graded, sixteen such steps are timed, from outside, in turns with a solution that computes everything again
 # on the same machine. The check below looks at the values alone; the figure at the end shows the time.
 
 # %%
