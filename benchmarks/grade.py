@@ -473,9 +473,7 @@ def report(runs: Runs, n: int) -> dict[str, float]:
         seconds = statistics.median(turns)
         print(f"{name:24}{seconds:9.1f}{seconds / n:8.2f}{60 * n / seconds:10.1f}")
     ready = statistics.median(runs.ready)
-    print(
-        f"\na sandbox made anew has imported torch after {ready:.2f} s; a whole submission takes, in a forked one,"
-    )
+    print(f"\na sandbox made anew has imported torch after {ready:.2f} s; forked, a submission takes in all")
     for kind, times in runs.alone.items():
         print(f"  {kind:8}{statistics.median(times):6.2f} s (the longest {max(times):.2f} s)")
     n_long = len(runs.long[ONE]), len(runs.long[TWO])
@@ -575,7 +573,7 @@ def main() -> None:
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    python = peer(args.nbgrader)
+    python = peer(args.nbgrader and os.path.abspath(args.nbgrader))
     lab = load(ROOT / "labs" / args.lab)
     with tempfile.TemporaryDirectory(prefix="teachgrade-benchmark-") as name:
         folder = Path(name)
