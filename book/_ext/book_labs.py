@@ -117,7 +117,7 @@ def _link(target: str, docname: str, text: str) -> nodes.Element:
 
 
 class LabList(SphinxDirective):
-    """Each lab with its length, and what the last cell shows is the lab's own affair."""
+    """Each lab with its length, and what its questions are about."""
 
     def run(self) -> list[nodes.Node]:
         found = labs(self.env.app)
