@@ -94,7 +94,7 @@ def _sources(document: Any) -> list[str]:
     if isinstance(sheets, list):  # nbformat 3
         of_sheets = [sheet.get("cells") for sheet in sheets if isinstance(sheet, dict)]
         of_sheets = [cells for cells in of_sheets if isinstance(cells, list)]
-        cells: Any = [cell for found in of_sheets for cell in found] if of_sheets else None
+        cells: Any = [cell for found in of_sheets for cell in found or ()] if of_sheets else None
     else:
         cells = document.get("cells")
     if not isinstance(cells, list):
