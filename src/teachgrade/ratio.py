@@ -22,7 +22,7 @@ from teachgrade.sandbox import Ended, Worker
 from teachgrade.source import without_markers
 from teachgrade.talk import ask, load, started
 
-PATIENCE_S = 120.0
+TURNS, PATIENCE_S = 3, 120.0
 
 
 @dataclass
