@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import html
 import os
 import shutil
 import subprocess
@@ -26,8 +27,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SALTED = ("constraints.txt", "src/teachkit", "benchmarks/results")
-EXTENSIONS = ("book/_ext",)  # they write pages, and lessons do not run on them
+EXTENSIONS = ("book/_ext", "book/_theme", "book/_static")  # they make pages, and lessons do not run on them
 CELL_TIMEOUT_S = 600
+# index.html: Jupyter Book's own has neither language nor title nor anything to follow by hand.
+FRONT = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="0; url={page}.html"></head>
+<body><main><h1>{title}</h1><p><a href="{page}.html">To the first page</a></p></main></body></html>
+"""
 
 
 def salt(root: Path, names: tuple[str, ...] = SALTED) -> str:
@@ -68,6 +76,9 @@ def derive_config(config: dict[str, Any], root: Path, cache: Path) -> dict[str, 
         derived["launch_buttons"] = {}
         buttons = ("use_repository_button", "use_edit_page_button", "use_issues_button")
         derived["html"] = {**config.get("html", {}), **dict.fromkeys(buttons, False)}
+    baseurl = os.environ.get("BOOK_BASEURL")
+    if baseurl:  # known only where the book is published; messengers show a card only from a full address
+        derived["html"] = {**derived.get("html", {}), "baseurl": baseurl}
     extensions = (config.get("sphinx") or {}).get("local_extensions")
     if extensions:  # these paths are relative to the configuration file, and it is not where it was
         absolute = {name: str(root / path) for name, path in extensions.items()}
@@ -109,6 +120,8 @@ def build(root: Path, *, fresh: bool = False) -> int:
             f"Book: failed after {seconds:.1f} s; the first warning or failing cell is above", file=sys.stderr
         )
         return status or 1
+    first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    index.write_text(FRONT.format(title=html.escape(config["title"]), page=first), encoding="utf-8")
     passed.write_text(state, encoding="utf-8")
     for stale in set(cache.parent.iterdir()) - {cache}:
         shutil.rmtree(stale, ignore_errors=True)

@@ -91,13 +91,7 @@ def _box(app: Sphinx, lab: Lab) -> nodes.Element:
     link = addnodes.download_reference(reftarget=f"/{lab.docname}.ipynb")
     link += nodes.inline("", "notebook")
     files += link
-    theme = app.config.html_theme_options
-    address = book_lessons.colab_address(
-        theme.get("repository_url", ""), theme.get("repository_branch", ""), lab.docname
-    )
-    if address:
-        files += nodes.Text(", or ")
-        files += nodes.reference("", "open it in Colab", refuri=address)
+    files += book_lessons.run_elsewhere(app, lab.docname)
     files += nodes.Text(".")
     return nodes.container("", first, files, classes=["lesson-facts"])
 

@@ -2,7 +2,8 @@
 
 A lesson is a notebook of the table of contents with `metadata.teachkit`. This adds
 
-- under each lesson's title: how long it takes, its recorded run, its files, and Colab where it can be opened;
+- under each lesson's title: how long it takes, its recorded run, its files, and where the repository is
+  known places to open it in;
 - the directive `lessons`: all lessons in order, by part, and how long they take together;
 - the directive `execution-times`: a table of the recorded runs;
 - the role `lesson`: {lesson}`attention` links to that lesson as "chapter 1".
@@ -18,6 +19,7 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from docutils import nodes
 from sphinx import addnodes
@@ -147,18 +149,54 @@ def facts(lesson: Lesson) -> str:
     return f"{lesson.about['minutes']} minutes. Last run on {day(run['date'])}: {took} ({machine(run)})."
 
 
-def colab_address(repository: str, branch: str, docname: str) -> str:
-    """Where Colab opens a notebook of a GitHub repository; empty when there is none.
+def places_to_run(repository: str, branch: str, docname: str, hub: str = "") -> dict[str, str]:
+    """Where a notebook of a GitHub repository opens, by name; nothing without a repository.
 
-    >>> colab_address("https://github.com/a/b/", "main", "notebooks/x")
-    'https://colab.research.google.com/github/a/b/blob/main/notebooks/x.ipynb'
-    >>> colab_address("", "main", "notebooks/x")
-    ''
+    hub     address of a JupyterHub with nbgitpuller, such as a university's; "" for none
+
+    >>> for name, address in places_to_run("https://github.com/a/b/", "", "notebooks/x", "https://hub.edu").items():
+    ...     print(name, address)
+    Colab https://colab.research.google.com/github/a/b/blob/main/notebooks/x.ipynb
+    Binder https://mybinder.org/v2/gh/a/b/main?urlpath=lab%2Ftree%2Fnotebooks%2Fx.ipynb
+    JupyterLab https://hub.edu/hub/user-redirect/git-pull?repo=https%3A%2F%2Fgithub.com%2Fa%2Fb&branch=main&urlpath=lab%2Ftree%2Fb%2Fnotebooks%2Fx.ipynb
+    >>> places_to_run("", "main", "notebooks/x")
+    {}
     """
-    place = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", repository)
+    place = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
     if not place:
-        return ""
-    return f"https://colab.research.google.com/github/{place[1]}/blob/{branch or 'main'}/{docname}.ipynb"
+        return {}
+    owner, name = place.groups()
+    branch, file = branch or "main", f"{docname}.ipynb"
+    lab = quote(f"lab/tree/{file}", safe="")
+    found = {
+        "Colab": f"https://colab.research.google.com/github/{owner}/{name}/blob/{branch}/{file}",
+        "Binder": f"https://mybinder.org/v2/gh/{owner}/{name}/{branch}?urlpath={lab}",
+    }
+    if hub:
+        asked = {
+            "repo": f"https://github.com/{owner}/{name}",
+            "branch": branch,
+            "urlpath": f"lab/tree/{name}/{file}",
+        }
+        found["JupyterLab"] = f"{hub.rstrip('/')}/hub/user-redirect/git-pull?{urlencode(asked)}"
+    return found
+
+
+def run_elsewhere(app: Sphinx, docname: str) -> list[nodes.Node]:
+    """ ", or open it in Colab, Binder or JupyterLab", as far as there are such places."""
+    theme = app.config.html_theme_options
+    launch = theme.get("launch_buttons") or {}
+    found = places_to_run(
+        theme.get("repository_url", ""),
+        theme.get("repository_branch", ""),
+        docname,
+        launch.get("jupyterhub_url", ""),
+    )
+    made: list[nodes.Node] = []
+    for i, (name, address) in enumerate(found.items()):
+        before = ", or open it in " if i == 0 else " or " if i == len(found) - 1 else ", "
+        made += [nodes.Text(before), nodes.reference("", name, refuri=address)]
+    return made
 
 
 # On the pages
@@ -177,13 +215,7 @@ def add_facts(app: Sphinx, doctree: nodes.document) -> None:
     if source.is_file():
         files += nodes.Text(" or the ")
         files += _download(source, "Python script")
-    theme = app.config.html_theme_options
-    address = colab_address(
-        theme.get("repository_url", ""), theme.get("repository_branch", ""), lesson.docname
-    )
-    if address:
-        files += nodes.Text(", or ")
-        files += nodes.reference("", "open it in Colab", refuri=address)
+    files += run_elsewhere(app, lesson.docname)
     files += nodes.Text(".")
     box = nodes.container("", nodes.paragraph(text=facts(lesson)), files, classes=["lesson-facts"])
     title.parent.insert(title.parent.index(title) + 1, box)
@@ -297,8 +329,17 @@ def _row(cells: list[Any]) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", text)) for text in texts))
 
 
+def add_progress(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Where lessons are listed, what this browser's reader has answered of each."""
+    if 'class="lesson-part"' in context.get("body", ""):
+        app.add_js_file("progress.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_facts, priority=400)  # before Sphinx collects the downloads, at 500
+    app.connect("html-page-context", add_progress)
     app.add_directive("lessons", LessonList)
     app.add_directive("execution-times", ExecutionTimes)
     app.add_role("lesson", LessonRole())

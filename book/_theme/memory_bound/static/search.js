@@ -1,0 +1,149 @@
+// Search over the index that Sphinx writes (searchindex.js): sections, terms, names of the package, pages.
+// The index is a script, so it loads from disk, too; nothing else is fetched.
+(function () {
+  'use strict';
+  const SHOWN = 30;
+  let index = null;
+  let loading = null;
+
+  // searchindex.js calls this.
+  window.Search = { setIndex(data) { index = data; } };
+
+  function script(name) {
+    return new Promise((done, failed) => {
+      const node = document.createElement('script');
+      node.src = document.documentElement.dataset.content_root + name;
+      node.onload = done;
+      node.onerror = () => failed(new Error(name));
+      document.head.append(node);
+    });
+  }
+  const load = () => (loading = loading || Promise.all([script('_static/language_data.js'), script('searchindex.js')]));
+
+  const address = (page) => `${document.documentElement.dataset.content_root}${index.docnames[page]}.html`;
+  const nameOf = (page) => index.titles[page].replace(/<[^>]*>/g, ''); // a title may hold markup
+  const plain = (text) => text.toLowerCase().normalize('NFKD').replace(/[\u0300-\u036f]/g, '');
+  const list = (value) => (Array.isArray(value) ? value : [value]);
+
+  // How well a name answers: all words in it; better where it starts with them, or is them.
+  function fit(name, words, query) {
+    const text = plain(name);
+    if (!words.every((word) => text.includes(word))) return 0;
+    if (text === query) return 4;
+    if (text.startsWith(query)) return 3;
+    return words.every((word) => new RegExp(`(^|[^a-z0-9])${word.replace(/[^\w]/g, '\\$&')}`).test(text)) ? 2 : 1;
+  }
+
+  function sections(words, query) {
+    const found = [];
+    Object.entries(index.alltitles).forEach(([title, places]) => {
+      const how = fit(title.replace(/<[^>]*>/g, ''), words, query);
+      if (how) places.forEach(([page, anchor]) => found.push({
+        score: 10 * how + (anchor ? 0 : 3), kind: anchor ? 'section' : 'page', title: title.replace(/<[^>]*>/g, ''),
+        where: anchor ? nameOf(page) : '', link: address(page) + (anchor ? `#${anchor}` : ''),
+      }));
+    });
+    return found;
+  }
+
+  // What Sphinx calls objects: modules, functions, classes.
+  function names(words, query) {
+    const found = [];
+    Object.entries(index.objects).forEach(([prefix, objects]) => objects.forEach(([page, type, , anchor, name]) => {
+      const [, kind, label] = index.objnames[type];
+      const whole = prefix ? `${prefix}.${name}` : name;
+      const how = Math.max(fit(name, words, query), fit(whole, words, query));
+      const id = anchor === '' ? whole : anchor === '-' ? `${kind}-${whole}` : anchor;
+      if (how) found.push({
+        score: 10 * how + 4, kind: label.replace(/^Python /, ''), title: whole, where: nameOf(page), link: `${address(page)}#${id}`,
+      });
+    }));
+    return found;
+  }
+
+  // Terms of the glossary, by how they are written.
+  function terms(words, query) {
+    const found = [];
+    Object.entries(index.indexentries).forEach(([term, places]) => places.forEach(([page, anchor]) => {
+      const how = anchor.startsWith('term-') ? fit(term, words, query) : 0;
+      if (how) found.push({ score: 10 * how + 5, kind: 'term', title: term, where: nameOf(page), link: `${address(page)}#${anchor}` });
+    }));
+    return found;
+  }
+
+  // Pages whose text has all the words.
+  function pages(words) {
+    const stem = new window.Stemmer();
+    const sets = words.filter((word) => !window.stopwords.includes(word) && word.length > 1).map((word) => {
+      const hits = new Map();
+      const root = stem.stemWord(word);
+      const add = (value, weight) => list(value).forEach((page) => hits.set(page, Math.max(weight, hits.get(page) || 0)));
+      [[index.terms, 1], [index.titleterms, 3]].forEach(([terms, weight]) => {
+        if (Object.hasOwn(terms, root)) add(terms[root], weight + 1);
+        if (word.length > 2) Object.keys(terms).filter((term) => term.startsWith(word)).forEach((term) => add(terms[term], weight));
+      });
+      return hits;
+    });
+    if (!sets.length) return [];
+    return [...sets[0].keys()].filter((page) => sets.every((hits) => hits.has(page))).map((page) => ({
+      score: sets.reduce((sum, hits) => sum + hits.get(page), 0), kind: 'in the text of', title: nameOf(page), where: '',
+      link: `${address(page)}#:~:text=${words.map(encodeURIComponent).join('&text=')}`,
+    }));
+  }
+
+  function answer(text) {
+    const query = plain(text).trim().replace(/\s+/g, ' ');
+    const words = query.split(' ').filter(Boolean);
+    if (!words.length) return [];
+    const seen = new Set();
+    return [...sections(words, query), ...names(words, query), ...terms(words, query), ...pages(words)]
+      .sort((a, b) => b.score - a.score || a.title.length - b.title.length)
+      .filter((one) => !seen.has(one.link.replace(/#:~.*/, '') + one.kind) && seen.add(one.link.replace(/#:~.*/, '') + one.kind))
+      .slice(0, SHOWN);
+  }
+
+  function element(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    Object.entries(attributes).forEach(([name, value]) => node.setAttribute(name, value));
+    node.append(...children);
+    return node;
+  }
+
+  const row = (one) => element('li', {}, element('a', { href: one.link },
+    element('span', {}, `${one.kind} `), element('b', {}, one.title),
+    element('span', {}, one.where ? ` · ${one.where}` : '')));
+
+  // A field with its answers in `box`, made once.
+  window.bookSearch = function (box, first = '') {
+    if (!box.firstChild) {
+      const id = box.hasAttribute('data-page') ? 'search-here' : 'search-over';
+      const field = element('input', { id, type: 'search', autocomplete: 'off', spellcheck: 'false' });
+      const said = element('p', { role: 'status' });
+      const found = element('ol', { 'aria-label': 'Found' });
+      box.append(element('label', { for: id }, 'Sections, terms, names of the package, words'), field, said, found);
+      const show = () => {
+        const answers = index ? answer(field.value) : [];
+        found.replaceChildren(...answers.map(row));
+        const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
+        said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
+      };
+      field.addEventListener('input', show);
+      box.addEventListener('keydown', (event) => {
+        if (event.key === 'Escape' && box.closest('dialog')) box.closest('dialog').close(); // not first the field
+        if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp' && event.key !== 'Enter') return;
+        const stops = [field, ...found.querySelectorAll('a')];
+        const at = stops.indexOf(document.activeElement);
+        if (event.key === 'Enter') {
+          if (at === 0) event.preventDefault();
+          if (at === 0 && stops[1]) stops[1].click();
+          return;
+        }
+        event.preventDefault();
+        stops[Math.max(0, Math.min(stops.length - 1, at + (event.key === 'ArrowDown' ? 1 : -1)))].focus();
+      });
+      field.value = first;
+      load().then(show, () => { said.textContent = 'The index of this book could not be loaded.'; });
+    }
+    box.querySelector('input').focus();
+  };
+})();
