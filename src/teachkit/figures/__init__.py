@@ -9,6 +9,8 @@
     figures.latency_plane(models, devices, predict, reading_ms=180)  # time per token, tokens/s
     figures.logit_lens(tokens, pieces, probs)      # what a model would say after each layer
     figures.next_token(prompts, logits, names)     # under temperature, top-k and top-p
+    figures.questions("kv_cache")                  # on a lesson, answered in the page
+    figures.page_model(text, tokens, ...)          # the bundled model, run by the reader's browser
     figures.request_timeline([timeline_of(...)])   # what each step computes for whom
     figures.roofline(devices, models)              # the parts of a step under a device's roofs
     figures.step_breakdown(models, devices, predict)  # the parts of a decode step, stacked
@@ -38,7 +40,9 @@ from teachkit.figures.latency_plane import latency_plane
 from teachkit.figures.live import Live, live
 from teachkit.figures.logit_lens import logit_lens
 from teachkit.figures.next_token import next_token
+from teachkit.figures.page_model import page_model
 from teachkit.figures.plots import PALETTE, colours, style, use_style
+from teachkit.figures.questions import questions
 from teachkit.figures.request_timeline import request_timeline
 from teachkit.figures.roofline import roofline
 from teachkit.figures.step_breakdown import step_breakdown
@@ -62,6 +66,8 @@ __all__ = [
     "live",
     "logit_lens",
     "next_token",
+    "page_model",
+    "questions",
     "request_timeline",
     "roofline",
     "show",
