@@ -5,7 +5,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help book test check lint types notebooks lab bench stress constraints clean
+.PHONY: help book bundle pdf screenshots card links lighthouse test check lint types notebooks lab bench stress constraints clean
 
 PYTHON ?= python3
 INSTALLER ?= pip
@@ -37,6 +37,24 @@ $(INSTALLED):
 book: $(INSTALLED)  ## build the book into _build/html; lessons are executed, warnings are errors
 	$(PY) tools/build_book.py
 
+pdf: book  ## the whole book as one PDF, _build/memory-bound.pdf; needs Chromium or Chrome
+	$(PY) tools/pdf.py
+
+bundle: book  ## book and PDF as a zip in dist/ that works without a network; needs Chromium or Chrome
+	$(PY) tools/bundle.py
+
+screenshots: book  ## every page, light and dark, wide and narrow, into build/screenshots; needs Chromium or Chrome
+	$(PY) tools/screenshots.py
+
+card: book  ## the picture that messengers show of the book, from its first page; needs Chromium or Chrome
+	$(PY) tools/card.py
+
+links: book  ## check the book's links to other sites; needs a network
+	$(PY) tools/links.py
+
+lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and Chromium or Chrome
+	$(PY) tools/lighthouse.py
+
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
 	$(PY) -m pytest --cov --cov-fail-under=95 --cov-report=term-missing src tests
@@ -49,6 +67,7 @@ lint: $(INSTALLED)  ## format and lint; each lesson's .py and .ipynb, each lab a
 	$(PY) -m ruff check $(CODE)
 	$(PY) tools/notebooks.py --check
 	$(PY) tools/labs.py --check
+	$(PY) tools/new.py left
 
 types: $(INSTALLED)
 	$(PY) -m mypy
