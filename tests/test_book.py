@@ -135,6 +135,13 @@ def test_launch_buttons_appear_with_an_address(tmp_path):
     assert derived["launch_buttons"] == config["launch_buttons"]
 
 
+def test_the_address_of_the_published_book_comes_from_who_publishes(tmp_path, monkeypatch):
+    assert "baseurl" not in build_book.derive_config({}, tmp_path, tmp_path).get("html", {})
+    monkeypatch.setenv("BOOK_BASEURL", "https://example.org/book/")
+    html = build_book.derive_config({"html": {"favicon": "f"}}, tmp_path, tmp_path)["html"]
+    assert (html["baseurl"], html["favicon"]) == ("https://example.org/book/", "f")
+
+
 def test_launch_buttons_are_absent_without_an_address(tmp_path):
     config = {
         "repository": {"url": ""},

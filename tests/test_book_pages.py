@@ -19,8 +19,13 @@ import yaml
 from docutils import nodes
 
 import book_api
+import book_cover
+import book_images
 import book_labs
 import book_lessons
+import book_math
+import book_site
+import book_terms
 import lesson_guards as guards
 from test_architecture import LEVELS, MODULES, siblings
 from test_figures import browser  # noqa: F401  (a fixture)
@@ -52,7 +57,7 @@ def page():
     """From a name to the article as it was built. Skips where the book is older than its sources."""
     passed = ROOT / "build" / "book" / "passed"  # written by each build that passes
     tops = [BOOK, ROOT / "notebooks", ROOT / "src"]
-    kinds = (".md", ".py", ".ipynb", ".bib", ".css", ".js", ".svg")
+    kinds = (".md", ".py", ".ipynb", ".bib", ".css", ".js", ".svg", ".html", ".toml", ".json")
     sources = [p for top in tops for p in top.rglob("*") if p.suffix in kinds]
     newest = max(p.stat().st_mtime for p in [*sources, ROOT / "_toc.yml", ROOT / "_config.yml"])
     if not passed.is_file() or passed.stat().st_mtime < newest:
@@ -71,7 +76,11 @@ def words(article):
     return re.sub(r"\s+", " ", text)
 
 
-@pytest.mark.parametrize("extension", [book_lessons, book_api], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "extension",
+    [book_lessons, book_api, book_cover, book_images, book_math, book_site, book_terms],
+    ids=lambda module: module.__name__,
+)
 def test_examples_in_the_extensions(extension):
     done = doctest.testmod(extension)
     assert (done.failed, done.attempted > 0) == (0, True)
@@ -148,8 +157,8 @@ def test_other_pages_get_no_facts():
 @pytest.mark.parametrize(
     "address", ["", "https://gitlab.com/a/b", "git@github.com:a/b", "https://github.com/a"]
 )
-def test_no_colab_link_without_an_address_on_github(address):
-    assert book_lessons.colab_address(address, "main", "notebooks/x") == ""
+def test_no_place_to_run_without_an_address_on_github(address):
+    assert book_lessons.places_to_run(address, "main", "notebooks/x", "https://hub.edu") == {}
 
 
 @pytest.mark.parametrize(

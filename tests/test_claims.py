@@ -467,8 +467,16 @@ def page(tmp_path_factory):
         "parse": {"myst_enable_extensions": ["dollarmath", "linkify", "colon_fence"]},
         "sphinx": {
             "recursive_update": True,
-            "local_extensions": {"book_claims": "book/_ext"},
-            "config": {"html_static_path": ["book/_static"], "html_css_files": ["custom.css"]},
+            "local_extensions": dict.fromkeys(["book_site", "book_math", "book_claims"], "book/_ext"),
+            "config": {
+                "html_static_path": ["book/_static"],
+                "html_theme": "memory_bound",
+                "html_math_renderer": "mathml",
+                "extensions": [
+                    *["myst_nb", "jupyter_book", "sphinx_external_toc", "sphinxcontrib.bibtex"],
+                    *["book_site", "book_math", "book_claims"],
+                ],
+            },
         },
     }
     (root / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")

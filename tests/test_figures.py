@@ -336,20 +336,15 @@ def test_text_and_lines_stand_out_from_their_background(theme: str) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_book_and_the_figures_share_a_palette(theme: str) -> None:
-    css = (ROOT / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
-    block = css[css.index(f'html[data-theme="{theme}"]') :]
+    css = (ROOT / "book" / "_theme" / "memory_bound" / "static" / "book.css").read_text(encoding="utf-8")
+    block = css[css.index(":root {" if theme == "light" else 'html[data-theme="dark"]') :]
     block = block[: block.index("}")]
     colour = figures.PALETTE[theme]
-    for variable, key in {
-        "background": "background",
-        "surface": "surface",
-        "text-base": "ink",
-        "text-muted": "muted",
-        "border": "rule",
-        "link": "accent",
-        "secondary": "second",
-    }.items():
-        assert f"--pst-color-{variable}: {colour[key]};" in block
+    for name in ("background", "surface", "ink", "muted", "rule", "accent", "second"):
+        assert f"--{name}: {colour[name]};" in block
+    for name in re.findall(r"--(?:code-\w+|error): (#\w+);", block):
+        assert contrast(name, colour["surface"]) >= 4.5
+        assert contrast(name, colour["background"]) >= 4.5
 
 
 def test_every_reference_stands_under_one_heading() -> None:
