@@ -58,7 +58,7 @@ def attention_explorer(
         "attention": base64.b64encode(levels.tobytes()).decode(),
         "start": {"layer": layer, "head": head, "token": token},
     }
-    header = ["", "token", f"reads most, in layer {layer}, head {head}"]
+    header = ["position", "token", f"reads most, in layer {layer}, head {head}"]
     rows = [[str(i), names[i], _strongest(names, row)] for i, row in enumerate(chosen)]
     twin = f'{_heat_map(names, chosen, alt)}<p aria-hidden="true">{escape(alt)}</p>'  # on paper, the caption
     return show("attention_explorer", data, alt=alt, static=twin, table=(header, rows))

@@ -49,7 +49,7 @@
       const kind = block.kept ? 'kept' : block.owners.length || block.others ? 'owned' : 'free';
       const owners = [...block.owners.map((i) => names[i]), ...(block.others ? [`+${block.others}`] : [])];
       button.className = `${kind}${block.changed ? ' changed' : ''}`;
-      button.setAttribute('aria-label', block.about);
+      button.setAttribute('aria-description', block.about);
       button.replaceChildren(
         element('span', { class: 'head' }, element('b', {}, String(index)), element('span', {}, owners.join(' ') || kind)),
         element('span', { class: 'band' }, ...block.owners.map((i) => element('i', { class: `hue-${i % HUES}` }))),

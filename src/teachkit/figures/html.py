@@ -63,7 +63,8 @@ def show(
     static  the twin for print and for pages without scripts: a function as in `static()`, a finished
             matplotlib Figure, or the text of an SVG element
     table   (header, rows) of strings: the same content as text, folded under the figure
-    Raises  ValueError: no such figure, empty alt, or a number in data that is not finite
+    Raises  ValueError: no such figure, empty alt, an empty heading in table, or a number in data that is not
+            finite
     """
     _require_alt(alt)
     script = None if name == "figure" else _asset(f"{name}.js")  # figure.js: what all of them use
@@ -159,6 +160,8 @@ def _img(data: str, width: float, alt: str, attributes: str) -> str:
 
 def _table(table: Table) -> str:
     header, rows = table
+    if not all(cell.strip() for cell in header):
+        raise ValueError(f"table: expected a word above every column, got {list(header)}")
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return (

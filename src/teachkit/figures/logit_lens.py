@@ -75,7 +75,7 @@ def logit_lens(
         for i, name in enumerate(names)
     ]
     twin = f'{_grid(names, labels, shown, came_next, percents, alt)}<p aria-hidden="true">{escape(alt)}</p>'
-    return show("logit_lens", data, alt=alt, static=twin, table=(["", "token", *labels], rows))
+    return show("logit_lens", data, alt=alt, static=twin, table=(["position", "token", *labels], rows))
 
 
 def _checked(tokens: Sequence[str], pieces: Pieces, probs: Any) -> NDArray[np.float64]:

@@ -84,7 +84,7 @@ def next_token(
         "gaps": [base64.b64encode(_packed(row)).decode() for row in gaps],
         "start": {"prompt": prompt, "temperature": temperature, "top_k": top_k, "top_p": top_p},
     }
-    header = ["", "token", "as the model gives it", f"at {_settings(temperature, top_k, top_p)}"]
+    header = ["rank", "token", "as the model gives it", f"at {_settings(temperature, top_k, top_p)}"]
     pairs = [*zip(given[:shown], now[:shown], strict=True)]
     labels = [(str(i + 1), name) for i, name in enumerate(top[prompt])]
     if shown < len(now):
