@@ -212,7 +212,7 @@ rows = "\n".join(f"| {name} | {s * 1e6:.1f} µs |" for name, s in part_s.items()
 share, sum_of_parts = line_s / loop_s, predicted_s / loop_s
 left_out = ", and of Python's own work between them" if sum_of_parts < 0.8 else ""
 Markdown(f"""
-| | |
+| what | time |
 | --- | ---: |
 {rows}
 | the loop, predicted: 64 × 64 times all of these | {predicted_s * 1e3:.1f} ms |
@@ -237,7 +237,7 @@ starting many small operations, whose times add up to {sum_of_parts:.0%} of the 
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# 8. It is a sum of $D$ independent products, each with mean 0 and variance 1. Variances of independent things add up,
+# It is 8: a sum of $D$ independent products, each with mean 0 and variance 1. Variances of independent things add up,
 # so the sum has variance $D$ and standard deviation $\sqrt{D}$.
 #
 # </details>
@@ -446,8 +446,8 @@ for T in (12, 4):
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Head 1. The groups are neighbours: query heads 0 and 1 share key/value head 0, query heads 2 and 3 share key/value head
-# 1. Query head $h$ reads $\lfloor h / G \rfloor$.
+# Head 1. The groups are neighbours: query heads 0 and 1 share key/value head 0, query heads 2 and 3 share
+# key/value head 1. Query head $h$ reads $\lfloor h / G \rfloor$.
 #
 # </details>
 
@@ -1140,6 +1140,14 @@ LLaMA-7B's shape and context: [config.json](https://huggingface.co/huggyllama/ll
 
 # %% [markdown]
 # ## Check yourself
+#
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("attention")
+
+# %% [markdown]
+# Then in your own words:
 #
 # **A.** A query is all zeros. What does it read?
 #

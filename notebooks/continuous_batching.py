@@ -910,6 +910,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("continuous_batching")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** Suppose that all answers have the same length and all requests come at once. What does continuous batching gain?
 #
 # <details>

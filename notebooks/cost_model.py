@@ -787,6 +787,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("cost_model")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** An estimate of a step agrees with a measurement to the second digit. What do you do before you trust it for another batch size?
 #
 # <details>

@@ -1041,8 +1041,17 @@ Markdown(f"""
 # It needs no sum over the vocabulary, so logits may lie on several devices, each of which finds its own largest. It is known as the Gumbel-max trick.
 #
 # </details>
-#
+
+# %% [markdown]
 # ## Check yourself
+#
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("generation")
+
+# %% [markdown]
+# Then in your own words:
 #
 # **A.** Suppose that an answer of 101 tokens took 2.3 s, of which 0.3 s passed before its first token. What is TPOT?
 #

@@ -705,6 +705,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("gqa")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** A model has 40 query heads and 10 key/value heads. Which key/value head does query head 13 read, and how many rows has the product of a decode step with its keys?
 #
 # <details>

@@ -1093,6 +1093,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("kv_cache")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** A cache holds 100 tokens, and 3 new ones go through the model. How many queries does a head have, how many keys, and how many of them does the first new token see?
 #
 # <details>

@@ -733,6 +733,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("latency_throughput")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** Suppose that a server writes 2,000 tokens a second. How long does a user wait for a token?
 #
 # <details>

@@ -877,7 +877,7 @@ cheapest, cheapest_bits = min(costs["the mean"]["an MLP"].items(), key=lambda it
 
 # %% tags=["hide-input"]
 Markdown(f"""
-| | worst first, the dearest of each kind |
+| filled | worst first, the dearest of each kind |
 | --- | --- |
 | with zeros | {ranking("zeros")} |
 | with the mean | {ranking("the mean")} |
@@ -1240,6 +1240,14 @@ Markdown(f"""
 
 # %% [markdown]
 # ## Check yourself
+#
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("model")
+
+# %% [markdown]
+# Then in your own words:
 #
 # **A.** Somebody multiplies the last state of the stream by 3, just before the last norm. Which logits change? And if the state after layer 2 is multiplied by 3?
 #

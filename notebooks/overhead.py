@@ -910,6 +910,14 @@ where an A100 hides {a100_s / launches * 1e6:.1f}. It waited for the CPU: its au
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("overhead")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** Suppose a profile shows a decode step with 900 operations, and `mm` in 12 % of its time. Somebody proposes int4 weights. What do you expect?
 #
 # <details>

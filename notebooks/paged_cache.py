@@ -559,7 +559,7 @@ table = "\n".join(
 rectangle = len(stored) * -(-max(stored) // 16) * 16
 even = ways_s["equal lengths: in place"] / ways_s["equal lengths: contiguous rows"]
 Markdown(f"""
-| | MB copied | ms | times *in place* |
+| way | MB copied | ms | times *in place* |
 | --- | ---: | ---: | ---: |
 {table}
 
@@ -1100,6 +1100,14 @@ Markdown(f"""
 
 # %% [markdown]
 # ## Check yourself
+#
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("paged_cache")
+
+# %% [markdown]
+# Then in your own words:
 #
 # **A.** A sequence of 33 tokens, $P = 16$. It forks, and the fork writes one token. How many blocks are owned, and how many were copied?
 #

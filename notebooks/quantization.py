@@ -75,7 +75,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import teachkit as tk
-from teachkit import cost, gptq, hardware, quant, roofline, shapes
+from teachkit import cost, figures, gptq, hardware, quant, roofline, shapes
 from teachkit.figures.int4_packing import int4_packing
 from teachkit.linear import Int4Linear
 from teachkit.quant_cache import QuantizedCache
@@ -762,6 +762,14 @@ Markdown(f"""
 
 # %% [markdown]
 # ## Check yourself
+#
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("quantization")
+
+# %% [markdown]
+# Then in your own words:
 #
 # **A.** One weight of a row is 10, the others lie between −1 and 1. How far off can these be in int8, at most, with the 10 and without?
 #

@@ -803,6 +803,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("roofline")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** Suppose that a device does 100 TFLOP/s in 16 bits and reads 500 GB/s. Which batch keeps it busy with 16-bit weights? With 4-bit weights and 16-bit activations?
 #
 # <details>

@@ -845,6 +845,14 @@ Markdown(f"""
 # %% [markdown]
 # ## Check yourself
 #
+# Your answers are marked here, with a reason for each. What you got right is remembered by your browser, and by nobody else.
+
+# %% tags=["nbval-ignore-output"]
+figures.questions("sliding_window")
+
+# %% [markdown]
+# Then in your own words:
+#
 # **A.** A ring of 8 slots has taken 21 tokens. Which slot does the next one take, and which place leaves?
 #
 # <details>
