@@ -2,6 +2,7 @@
 # Works with GNU make 3.81 (macOS) and later. Variables:
 #   PYTHON=python3.12   another interpreter
 #   INSTALLER=uv        install with uv, which takes PyTorch's CPU build where there is no GPU
+#   WORKERS=4           processes that run the tests of `make test`; 0 runs them in one
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -9,6 +10,7 @@ SHELL := bash
 
 PYTHON ?= python3
 INSTALLER ?= pip
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY := $(BIN)/python
@@ -24,6 +26,8 @@ INSTALL_uv := $(PY) -m pip install --quiet --disable-pip-version-check uv && \
 
 CODE := $(wildcard src tests tools training benchmarks notebooks labs book/_ext)
 QUICK := -m "not slow and not stress"
+# A file's tests stay together, since they share what is slow to make; files go out in order, not longest first.
+TOGETHER := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1	/' | expand -t 20
@@ -57,7 +61,7 @@ lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and
 
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
-	$(PY) -m pytest --cov --cov-fail-under=95 --cov-report=term-missing src tests
+	$(PY) -m pytest $(TOGETHER) --cov --cov-fail-under=95 --cov-report=term-missing src tests
 
 check: lint types  ## the quick one: lint, types and unit tests
 	$(PY) -m pytest $(QUICK)

@@ -22,7 +22,10 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ["book", "test", "check", "lint", "notebooks", "lab", "bench", "stress", "clean", "help"]
+TARGETS = [
+    *("book", "pdf", "bundle", "screenshots", "card", "links", "lighthouse", "test", "check", "lint"),
+    *("notebooks", "lab", "bench", "stress", "clean", "help"),
+]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(PYPROJECT)["project"]
 LOCK = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
