@@ -45,7 +45,7 @@ pdf: book  ## the whole book as one PDF, _build/memory-bound.pdf; needs Chromium
 	$(PY) tools/pdf.py
 
 bundle: book  ## book and PDF as a zip in dist/ that works without a network; needs Chromium or Chrome
-	$(PY) tools/bundle.py
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)} $(PY) tools/bundle.py
 
 screenshots: book  ## every page, light and dark, wide and narrow, into build/screenshots; needs Chromium or Chrome
 	$(PY) tools/screenshots.py
@@ -94,5 +94,5 @@ constraints: $(INSTALLED)  ## resolve constraints.txt anew from pyproject.toml
 		--no-header --no-annotate --upgrade --output-file constraints.txt
 
 clean:  ## remove the environment, the built book and the caches; build/training stays
-	rm -rf $(VENV) _build build/book build/jupyter_cache dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
+	rm -rf $(VENV) _build build/book build/jupyter_cache build/pdf build/screenshots build/lighthouse dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

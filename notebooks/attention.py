@@ -446,7 +446,7 @@ for T in (12, 4):
 # <details>
 # <summary>Answer, once you have yours</summary>
 #
-# Head 1. The groups are neighbours: query heads 0 and 1 share key/value head 0, query heads 2 and 3 share
+# Head 1. Neighbours form a group: query heads 0 and 1 share key/value head 0, query heads 2 and 3 share
 # key/value head 1. Query head $h$ reads $\lfloor h / G \rfloor$.
 #
 # </details>

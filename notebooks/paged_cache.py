@@ -25,7 +25,7 @@
 # %% [markdown]
 # # The paged cache: memory for the tokens that are there
 #
-# Suppose that a server has room for the keys and values of 4,096 tokens, and that its requests have 140 tokens stored at a mean moment of their lives. $4096 / 140 = 29$: so many could be served at a time.
+# Suppose that a server has room for the keys and values of 4,096 tokens, and that its requests have, averaged over their lives, 140 tokens stored. $4096 / 140 = 29$: so many could be served at a time.
 # A cache as we know it, with a row for each request, holds **four**. Where is the rest of the memory?
 #
 # Write down your guess. Then a second one: if the server knew how long every text will become, and reserved just that, how many would it hold?
@@ -142,7 +142,7 @@ wasted = {
     for name, rule in RULES.items()
 }
 mean_stored = tokens_held / len(moments)
-print(f"tokens stored at a mean moment: {mean_stored:.0f}")
+print(f"tokens stored, on average: {mean_stored:.0f}")
 print("what is reserved          empty")
 for name, share in wasted.items():
     print(f"{name:18} {share:12.1%}")
@@ -151,7 +151,7 @@ for name, share in wasted.items():
 # **Explain.** With the whole context reserved, more than four slots in five are empty: most texts never get so long. The oracle helps less than one would think. A request that begins with 100 tokens and ends with 300
 # has 200 empty slots at first: with the length known, over a quarter of the memory is still empty, all of it room for what is yet to come.
 #
-# Blocks waste the rest of the last block. If its end falls anywhere with equal probability, from 0 to $P - 1$ slots are empty, $(P-1)/2$ in the mean, beside $\bar S$ tokens stored:
+# Blocks waste the rest of the last block. If its end falls anywhere with equal probability, from 0 to $P - 1$ slots are empty, $(P-1)/2$ on average, beside $\bar S$ tokens stored:
 #
 # $$\text{wasted share} \approx \frac{(P-1)/2}{\bar S + (P-1)/2}$$
 
@@ -1006,11 +1006,11 @@ Markdown(f"""
 | claim | where | verdict |
 | --- | --- | --- |
 | Perhaps 10 % of users need the whole row | {talk} | An illustration. Of our {len(trace)} requests, {half_row} takes more than half of a row of {CONTEXT:,} slots, and {full_row} take nine tenths. |
-| Blocks of 16 or 32 tokens | same talk | Right. In LLaMA-7B a sequence then wastes at most {lost[16]:.1f} or {lost[32]:.1f} MiB, half of it in the mean. |
+| Blocks of 16 or 32 tokens | same talk | Right. In LLaMA-7B a sequence then wastes at most {lost[16]:.1f} or {lost[32]:.1f} MiB, half of it on average. |
 | Paged attention: 20 times the throughput of the standard implementation | same talk | Depends on what is standard: see the next two, and section 7. |
 | vLLM: 14 to 24 times the throughput of Hugging Face Transformers | {deck}, after {blog} | A measurement of all that vLLM does, batching included, against a library that is no server. Against Hugging Face's server the same announcement says 2.2 to 2.5. |
 | 2 to 4 times the throughput at equal latency | {paper}, abstract | A measurement against servers that batch: what memory is worth. The paper gives OPT-13B 12 GB of cache (GiB, by its own count of slots): {slots:,.0f} slots, or {slots // 2048:.0f} whole rows of 2,048. Its figure 13 shows 7.00 requests at a time, and 30.42 in blocks. |
-| Waste under 4 % | {blog} | With blocks of 16, right for texts with more than {enough:.0f} tokens stored in the mean. Ours have {mean_stored:.0f}, and waste {wasted["blocks of 16"]:.1%}. |
+| Waste under 4 % | {blog} | With blocks of 16, right for texts with more than {enough:.0f} tokens stored on average. Ours have {mean_stored:.0f}, and waste {wasted["blocks of 16"]:.1%}. |
 """)
 
 # %% [markdown]

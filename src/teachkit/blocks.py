@@ -6,10 +6,10 @@ tokens that may never come, and two sequences that begin alike can own the same 
 
 A block is in one of three states:
 
-- owned by one or more sequences;
-- *kept*: owned by nobody, but full, and known by its content. It can be found again, or given away: the one
-  that was left longest ago goes first;
-- free: nothing in it is of use.
+owned   by one or more sequences
+kept    owned by nobody, but full, and known by its content. It can be found again, or given away: the one
+        that was left longest ago goes first
+free    nothing in it is of use
 
 Source: Kwon et al. 2023 (vLLM), arXiv:2309.06180, section 4; sharing by content: vLLM's automatic prefix
 caching.
