@@ -359,7 +359,7 @@ class TestInABrowser:
             page.keyboard.press("Tab")
         for key, block in [("ArrowRight", 1), ("ArrowRight", 2), ("Home", 0), ("ArrowLeft", 0), ("End", 5)]:
             page.keyboard.press(key)
-            assert page.evaluate("document.activeElement.ariaLabel") == about_block(FRAMES[2], block)
+            assert page.evaluate("document.activeElement.ariaDescription") == about_block(FRAMES[2], block)
             assert page.locator(".tk-bt-note").first.text_content() == about_block(FRAMES[2], block)
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.ariaLabel") == about_sequence(FRAMES[2], "A")

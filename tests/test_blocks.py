@@ -5,6 +5,7 @@ The oracle for any sequence of operations, a plain model, is in tests/test_block
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections import OrderedDict
@@ -351,11 +352,13 @@ def counted_instructions():
         count[0] += event == "opcode"
         return trace
 
+    gc.disable()  # what other tests left behind may have finalizers, and those are Python, too
     sys.settrace(trace)
     try:
         yield count
     finally:
         sys.settrace(before)
+        gc.enable()
 
 
 def instructions(operations: dict[str, Callable[[], object]]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib
 import json
@@ -10,10 +11,12 @@ import re
 from collections import Counter
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import pytest
 
+import book_lessons
 import teachkit as tk
 import test_figures
 from teachkit import figures
@@ -49,8 +52,8 @@ def test_every_lesson_has_questions_and_every_file_a_lesson():
 def test_a_lesson_asks_four_to_six_questions_two_of_them_numbers(stem):
     stored = json.loads((FOLDER / f"{stem}.json").read_text(encoding="utf-8"))
     asked = stored["questions"]
-    assert set(stored) == {"lesson", "questions"}
-    assert stored["lesson"] == stem
+    assert set(stored) - {"lesson"} == {"questions"}
+    assert stored.get("lesson", stem) == stem
     assert list(face.problems(asked)) == []
     assert 4 <= len(asked) <= 6
     kinds = Counter(question["kind"] for question in asked)
@@ -84,8 +87,16 @@ def evaluated(expression):
     return eval(expression, {"tk": tk, "math": math})
 
 
+def computes(expression):
+    """Whether there is an operator or a call in it."""
+    work = (ast.BinOp, ast.Call, ast.Compare)
+    return any(isinstance(node, work) for node in ast.walk(ast.parse(expression, mode="eval")))
+
+
 @pytest.mark.parametrize(("stem", "question"), NUMBERS, ids=[f"{s}: {q['id']}" for s, q in NUMBERS])
 def test_every_number_comes_from_its_expression(stem, question):
+    """An answer is computed; a mistake may be a number that somebody takes from the question as it is."""
+    assert computes(question["check"]), "compared with itself"
     for stored, check in [
         (question["answer"], question["check"]),
         *((wrong["value"], wrong["check"]) for wrong in question["wrong"]),
@@ -99,6 +110,7 @@ def test_every_number_comes_from_its_expression(stem, question):
     ids=[f"{s}: {q['id']}" for s, q in CHOICES if "check" in q],
 )
 def test_figures_of_a_choice_hold(stem, question):
+    assert computes(question["check"])
     assert evaluated(question["check"]) is True
 
 
@@ -295,14 +307,14 @@ class TestInABrowser:
             assert said(page, 0) == "", "of another answer this would be false"
             asked.get_by_role("button", name="Check").click()
             assert said(page, 0) == words
-        assert done(page) == "0 of 3 answered in this browser"
+        assert done(page) == "0 of 3 answered rightly in this browser"
         show.click()
         assert said(page, 0) == "The answer: a It comes first."
         asked.get_by_role("radio", name="a", exact=True).check()
         asked.get_by_role("button", name="Check").click()
         assert said(page, 0) == "✓ Right. It comes first."
-        assert asked.get_by_text("✓ answered").is_visible()
-        assert done(page) == "1 of 3 answered in this browser"
+        assert asked.get_by_text("✓ answered rightly").is_visible()
+        assert done(page) == "1 of 3 answered rightly in this browser"
         assert page.evaluate("window.broken") is None
 
     def test_everything_by_keyboard(self, open_page):
@@ -330,7 +342,7 @@ class TestInABrowser:
         assert page.evaluate("document.activeElement.getAttribute('aria-invalid')") is None
         keys.press("Enter")
         assert said(page, 1) == "✓ Right. Two bytes each."
-        assert done(page) == "2 of 3 answered in this browser"
+        assert done(page) == "2 of 3 answered rightly in this browser"
         for _ in range(2):
             keys.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Show the answer"
@@ -410,7 +422,10 @@ class TestInABrowser:
         )
         page.get_by_role("radio", name="a", exact=True).nth(1).check()
         ask(page, 3).get_by_role("button", name="Check").click()
-        assert page.locator(".tk-qs-done p").all_text_contents() == ["1 of 3 answered in this browser"] * 2
+        assert (
+            page.locator(".tk-qs-done p").all_text_contents()
+            == ["1 of 3 answered rightly in this browser"] * 2
+        )
         assert said(page, 0) == ""
         ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
         assert len(set(ids)) == len(ids)
@@ -475,21 +490,51 @@ class TestInABrowser:
         assert page.locator(".tk-qs-says").first.text_content() == "✓ Right. It comes first."
         assert (
             page.locator(".tk-qs-done p").text_content()
-            == "1 of 3 answered on this page, which can keep nothing"
+            == "1 of 3 answered rightly on this page, which can keep nothing"
         )
         page.get_by_role("button", name="Clear").click()
         assert (
             page.locator(".tk-qs-done p").text_content()
-            == "0 of 3 answered on this page, which can keep nothing"
+            == "0 of 3 answered rightly on this page, which can keep nothing"
         )
 
 
 # ------------------------------------------------------------------------ progress, page by page
 
-INTRO = """<!doctype html><html lang="en"><body><article class="bd-article">
-<dl class="lesson-list"><dt>1. <a href="notebooks/own.html">Own</a> · 75 minutes</dt><dd>Say.</dd></dl>
+# As the directives `lessons` and `labs` write them, and the objectives of the instructor guide.
+PART = '<p class="lesson-part"><strong>Part</strong></p>'
+LESSONS_LISTED = f"""{PART}
+<dl class="simple lesson-list">
+<dt>1. <a href="notebooks/own.html">Own</a> · 75 minutes</dt><dd>Say.</dd></dl>"""
+LABS_LISTED = """<p>Labs</p>
+<dl class="simple lesson-list"><dt><a href="labs/own.html">Own</a></dt><dd>Do.</dd></dl>"""
+OBJECTIVES = f"{PART}<ul><li>Say.</li></ul>"
+PAGE = """<!doctype html><html lang="en"><body><article class="bd-article">
+%s</article><script src="_static/progress.js"></script></body></html>"""
+INTRO = (
+    PAGE
+    % f"""{LESSONS_LISTED}{PART}
 <dl class="lesson-list"><dt>2. <a href="notebooks/other.html">Other</a> · 60 minutes</dt><dd>Do.</dd></dl>
-<p>Both together take two hours.</p></article><script src="_static/progress.js"></script></body></html>"""
+<p>Both together take two hours.</p>"""
+)
+ALL_LISTS = PAGE % f"{LESSONS_LISTED}{LABS_LISTED}{PART}{LABS_LISTED.removeprefix('<p>Labs</p>')}"
+
+
+@pytest.mark.parametrize(
+    ("body", "loaded"),
+    [
+        (LESSONS_LISTED, True),
+        (f"{OBJECTIVES}{LESSONS_LISTED}", True),
+        (f"{OBJECTIVES}{LABS_LISTED}", False),
+        (LABS_LISTED, False),
+        ("", False),
+    ],
+)
+def test_the_script_of_the_list_comes_with_a_list_of_lessons_only(body, loaded):
+    files = []
+    app = SimpleNamespace(add_js_file=lambda name, **how: files.append(name))
+    book_lessons.add_progress(app, "page", "page.html", {"body": body}, None)
+    assert files == ["progress.js"] * loaded
 
 
 @pytest.fixture
@@ -497,6 +542,7 @@ def site(browser):
     """From a path to its page, in a book of three under one origin that only this browser knows."""
     pages = {
         "/intro.html": INTRO,
+        "/all.html": ALL_LISTS,
         "/notebooks/own.html": figures.questions("own", ASKED).page(),
         "/notebooks/other.html": figures.questions("other", ASKED).page(),
         "/_static/progress.js": (ROOT / "book" / "_static" / "progress.js").read_text(encoding="utf-8"),
@@ -546,7 +592,7 @@ class TestProgress:
         page = site("/notebooks/own.html")
         answer_rightly(page, 0, 2)
         page.reload()
-        assert done(page) == "2 of 3 answered in this browser"
+        assert done(page) == "2 of 3 answered rightly in this browser"
         marks = page.locator(".tk-qs-mark")
         assert [mark.is_visible() for mark in marks.all()] == [True, False, True]
         assert said(page, 0) == "", "asked anew, in case the reader wants to try again"
@@ -556,8 +602,8 @@ class TestProgress:
         answer_rightly(site("/notebooks/other.html", page), 1)
         intro = site("/intro.html", page)
         assert listed(intro) == [
-            "1. Own · 75 minutes · 2 of 3 questions answered",
-            "2. Other · 60 minutes · 1 of 3 questions answered",
+            "1. Own · 75 minutes · 2 of 3 questions answered rightly",
+            "2. Other · 60 minutes · 1 of 3 questions answered rightly",
         ]
         assert intro.get_by_text("Progress is kept in this browser only.").is_visible()
 
@@ -567,27 +613,37 @@ class TestProgress:
         assert not intro.get_by_text("Progress is kept").is_visible(), "nothing to say yet"
         lesson = site("/notebooks/own.html")
         answer_rightly(lesson, 1)
-        intro.get_by_text("1 of 3 questions answered").wait_for()
-        intro.get_by_role("button", name="Clear it").click()
-        lesson.get_by_text("0 of 3 answered in this browser").wait_for()
+        intro.get_by_text("1 of 3 questions answered rightly").wait_for()
+        intro.get_by_role("button", name="Clear the progress of all lessons").click()
+        lesson.get_by_text("0 of 3 answered rightly in this browser").wait_for()
 
     def test_a_lesson_clears_itself_and_the_list_clears_all(self, site):
         page = site("/notebooks/other.html")
         answer_rightly(page, 0)
         answer_rightly(site("/notebooks/own.html", page), 0, 1)
         page.get_by_role("button", name="Clear the answers to this lesson").click()
-        assert done(page) == "0 of 3 answered in this browser"
+        assert done(page) == "0 of 3 answered rightly in this browser"
         assert page.evaluate("document.activeElement.textContent") == done(page), "focus is not lost"
         assert said(page, 1) == ask(page, 1).get_by_role("textbox").input_value() == ""
         page.reload()
-        assert done(page) == "0 of 3 answered in this browser"
+        assert done(page) == "0 of 3 answered rightly in this browser"
         intro = site("/intro.html", page)
-        assert listed(intro)[1] == "2. Other · 60 minutes · 1 of 3 questions answered"
-        intro.get_by_role("button", name="Clear it").focus()
+        assert listed(intro)[1] == "2. Other · 60 minutes · 1 of 3 questions answered rightly"
+        intro.get_by_role("button", name="Clear the progress of all lessons").focus()
         intro.keyboard.press("Enter")
         assert listed(intro) == ["1. Own · 75 minutes", "2. Other · 60 minutes"]
         assert intro.evaluate("localStorage.length") == 0
-        assert done(site("/notebooks/other.html", page)) == "0 of 3 answered in this browser"
+        told = "The progress of all lessons was cleared."
+        assert intro.evaluate("document.activeElement.textContent") == told, "focus is not lost"
+        answer_rightly(site("/notebooks/own.html"), 0)  # another tab
+        intro.get_by_text("Progress is kept in this browser only.").wait_for()
+        assert done(site("/notebooks/other.html", page)) == "0 of 3 answered rightly in this browser"
+
+    def test_a_lab_of_the_same_name_is_no_lesson(self, site):
+        page = site("/notebooks/own.html")
+        answer_rightly(page, 0)
+        site("/all.html", page)
+        assert listed(page) == ["1. Own · 75 minutes · 1 of 3 questions answered rightly", *["Own", "Own"]]
 
     def test_a_question_that_is_gone_counts_no_more(self, site):
         page = site("/notebooks/own.html")
@@ -596,21 +652,23 @@ class TestProgress:
             "JSON.stringify({own: {of: 9, right: ['gone', 'bytes', 'bytes']}}))"
         )
         page.reload()
-        assert done(page) == "1 of 3 answered in this browser"
+        assert done(page) == "1 of 3 answered rightly in this browser"
         answer_rightly(page, 0)
         stored = json.loads(page.evaluate("localStorage.getItem('memory-bound.progress.v1')"))
         assert stored == {"own": {"of": 3, "right": ["bytes", "heads"]}}
 
-    @pytest.mark.parametrize("kept", ["{", "null", "7", '"own"', '{"own": 3}', '{"own": {"right": "heads"}}'])
+    @pytest.mark.parametrize(
+        "kept", ["{", "null", "7", '"own"', "[]", '[{"own": 1}]', '{"own": 3}', '{"own": {"right": "heads"}}']
+    )
     def test_what_is_not_ours_under_the_key_does_no_harm(self, site, kept):
         page = site("/notebooks/own.html")
         page.evaluate("text => localStorage.setItem('memory-bound.progress.v1', text)", kept)
         page.reload()
-        assert done(page) == "0 of 3 answered in this browser"
+        assert done(page) == "0 of 3 answered rightly in this browser"
         assert listed(site("/intro.html", page)) == ["1. Own · 75 minutes", "2. Other · 60 minutes"]
         answer_rightly(site("/notebooks/own.html", page), 0)
         page.reload()
-        assert done(page) == "1 of 3 answered in this browser"
+        assert done(page) == "1 of 3 answered rightly in this browser"
 
     def test_the_list_stands_where_nothing_may_be_kept(self, site):
         throws = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });"
@@ -620,7 +678,7 @@ class TestProgress:
         full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };"
         page = site("/notebooks/own.html", before=full)
         answer_rightly(page, 0, 1)
-        assert done(page) == "2 of 3 answered on this page, which can keep nothing"
+        assert done(page) == "2 of 3 answered rightly on this page, which can keep nothing"
 
 
 def test_the_script_of_the_list_is_classic_and_asks_for_nothing():

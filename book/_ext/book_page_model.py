@@ -8,6 +8,7 @@ checkpoint in the package: in the repository they lie once.
 from __future__ import annotations
 
 import json
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def models() -> dict[str, tk.Decoder]:
 def files() -> dict[str, bytes]:
     """What the page's scripts load, by name."""
     return page_model_weights.export(models(), tokenizer_json())
+
+
+def checksums() -> dict[str, int]:
+    """What tells each of these from another of the same size."""
+    return {name: zlib.crc32(content) for name, content in files().items()}
 
 
 @cache
@@ -84,8 +90,8 @@ class PageModel(SphinxDirective):
         for path in sources():
             self.env.note_dependency(str(path))
         up = "../" * self.env.docname.count("/")
-        sizes = {name: len(content) for name, content in files().items()}
-        self.env.metadata[self.env.docname]["page_model"] = json.dumps(sizes)
+        # Kept with the page, which may be read by another process, and is not read again in each build.
+        self.env.metadata[self.env.docname]["page_model"] = json.dumps(checksums())
         return [nodes.raw("", figure(text, up + FOLDER).html, format="html")]
 
 
@@ -102,21 +108,20 @@ def scripts(folder: Path) -> list[Path]:
 
 
 def write_files(app: Sphinx, problem: Exception | None) -> None:
-    """Write the files of a build that passed, unless they are there and the page was not read again."""
+    """Write the files of a build that passed, where those that lie there are not the same."""
     if problem is not None or app.builder.format != "html":
         return
     wanted: dict[str, int] = {}
     for about in app.env.metadata.values():
         wanted |= json.loads(about.get("page_model", "{}"))
     folder = Path(app.outdir) / FOLDER
-    there = {path.name: path.stat().st_size for path in folder.glob("*.js")}
-    if there == wanted and not files.cache_info().currsize:
-        return
+    there = {path.name: zlib.crc32(path.read_bytes()) for path in folder.glob("*.js")}
     for name in set(there) - set(wanted):
         (folder / name).unlink()
     for name in wanted:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(files()[name])
+        if there.get(name) != wanted[name]:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(files()[name])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,209 +1,247 @@
 // The model in the page: tokens, attention, the next token, and decoding while its work is counted.
 //
-// The model itself runs in a worker, made of four scripts of page_model/; words.js, client.js and views.js of that
-// folder stand before this script in the page. This one holds the parts together: what the reader does, what is
-// asked, what is shown.
+// The model itself runs in a worker, made of four scripts of page_model/; the others of that folder stand before this
+// script in the page. This one holds the parts together: what the reader does, what is asked, what is shown.
 (function () {
   'use strict';
 
   const { element } = window.teachkitParts;
-  const { count, short, megabytes, many, bytes, orNone, SPACE, DECODING } = window.teachkitPageModel.words;
+  const { count, megabytes, many, SPACE, DECODING } = window.teachkitPageModel.words;
   const { startWorker, bring, bringWeights } = window.teachkitPageModel;
-  const { field, menu, tokensView, nextView, attentionView, runsView } = window.teachkitPageModel.views(window.teachkitParts);
+  const { field, loadingView, decodingView, tokensView, nextView, runsView, AttentionView } = window.teachkitPageModel;
 
   const MAP_TOKENS = 48; // more would be cells that nobody can see
   const LIKELIEST = 8;
-  const MOST_NEW = 400;
   const TYPING_MS = 150;
   const LATE_MS = 300;
+  const AT_FIRST = 'Not loaded yet. What stands here was computed when the page was made. Loading brings the model to your browser; nothing that you type leaves it.';
 
-  // ---- the figure
+  class PageModel {
+    constructor(host, data) {
+      this.data = data;
+      this.worker = null;
+      this.loaded = new Map(); // weights that the worker holds: their bytes, by name
+      this.offer = null; // the weights in use
+      this.doing = null; // or 'loading', 'writing': then the text cannot be changed
+      this.share = null; // of the file that is being loaded
+      this.trouble = null; // what the status line says: 'refused' of a text that is too long, 'failed'
+      this.unread = false; // the text is not the one that was read last
+      this.read = null; // the last answer to `run`, with its text
+      this.before = null; // such an answer of the weights before these, about the same text
+      this.written = null; // what the last run wrote, and the text that it went on from
+      this.turn = 0; // counts readings; only the last may still show its answer
+      this.typing = 0;
+      this.late = 0; // timers
+      this.arrange(host);
+      this.draw();
+    }
 
-  function render(host, data) {
-    // shown: the text that the views are of; before, now: answers about it, of the weights before and of these
-    const state = { scheme: null, offer: null, tooLong: false, loaded: new Set(), busy: false, before: null, now: null, shown: null };
-    let worker = null;
-    let typing = 0;
+    arrange(host) {
+      const { data } = this;
+      this.text = element('textarea', { rows: 4, spellcheck: 'false', autocomplete: 'off', autocapitalize: 'off' });
+      this.text.value = data.text;
+      this.text.addEventListener('input', () => this.changed(TYPING_MS));
+      this.tokens = tokensView();
+      this.next = nextView();
+      this.attention = new AttentionView();
+      this.runs = runsView();
+      this.loading = loadingView(data, (offer) => this.use(offer));
+      this.decoding = decodingView({ press: () => this.press(), keep: () => this.keep(), below: this.runs.box });
+      host.replaceChildren(element('div', { class: 'tk-pm' }, this.loading.box, field('Text', this.text),
+        this.tokens.box, this.next.box, this.attention.box, this.decoding.box));
+      this.tokens.show(data.start.tokens);
+      this.next.show(data.offers[0].name, data.start.top, null);
+      this.say(AT_FIRST);
+    }
 
-    const text = element('textarea', { rows: 4, spellcheck: 'false', autocomplete: 'off', autocapitalize: 'off' });
-    text.value = data.text;
-    const [first] = data.offers;
-    const loadButton = element('button', { type: 'button', class: 'tk-pm-load' }, `Load the model, ${megabytes(first.nbytes + data.vocabulary.nbytes)}`);
-    const bar = element('progress', { max: 1, value: 0, 'aria-label': 'Loading', hidden: '' });
-    const status = element('p', { class: 'tk-pm-status', role: 'status' }, 'Not loaded yet. What stands here was computed when the page was made; nothing is sent anywhere, the model comes to you.');
-    const choices = data.offers.map((offer) => {
-      const button = element('button', { type: 'button', 'aria-pressed': 'false', 'data-scheme': offer.name });
-      button.addEventListener('click', () => use(offer));
-      return { offer, button };
-    });
-    const weights = element('div', { class: 'tk-pm-weights', role: 'group', 'aria-label': 'Weights', hidden: '' },
-      element('span', {}, 'Weights'), ...choices.map(({ button }) => button));
-    const views = { tokens: tokensView(), next: nextView(), attention: attentionView(), runs: runsView() };
+    // ---- the state, and all that follows from it
 
-    const howMany = element('input', { type: 'number', min: 1, max: MOST_NEW, step: 1, value: 32, inputmode: 'numeric' });
-    const temperature = menu([[0, '0, greedy'], [0.5, '0.5'], [0.8, '0.8'], [1, '1']]);
-    const mode = menu([['cache', 'with the cache'], ['all', 'recomputing everything']]);
-    const go = element('button', { type: 'button', class: 'tk-pm-go' }, 'Generate');
-    const keep = element('button', { type: 'button', hidden: '' }, 'Add it to the text');
-    const written = element('div', { class: 'tk-pm-written', hidden: '', tabindex: 0, role: 'region', 'aria-label': 'What it wrote' }, element('code'));
-    const counters = ['Multiply-adds', 'Bytes of weights read', 'Bytes of cache read', 'Tokens per second'].map((name) => {
-      const value = element('dd', {}, '–');
-      return { value, box: element('div', {}, element('dt', {}, name), value) };
-    });
-    const decode = element('div', { class: 'tk-pm-decode', hidden: '' },
-      element('p', { class: 'tk-title' }, 'Decode'),
-      element('div', { class: 'tk-pm-choice' }, field('Tokens', howMany), field('Temperature', temperature), field('Decoding', mode), go),
-      written, keep, element('dl', { class: 'tk-pm-counters' }, ...counters.map(({ box }) => box)), views.runs.box);
+    draw() {
+      const { written, text, loading } = this;
+      const focused = document.activeElement === loading.begin;
+      text.readOnly = this.doing !== null;
+      loading.draw(this, (name) => this.alive() && this.loaded.has(name));
+      this.decoding.draw(this, !this.doing && written !== null && written.text !== '' && written.from === text.value);
+      if (focused && loading.begin.hidden) text.focus(); // a button that is gone would take the focus with it
+    }
 
-    host.replaceChildren(element('div', { class: 'tk-pm' },
-      element('div', { class: 'tk-pm-top' }, loadButton, weights, bar, status), field('Text', text),
-      views.tokens.box, views.next.box, views.attention.box, decode));
-    views.tokens.show(data.start.tokens);
-    views.next.show(first.name, data.start.top, null);
+    alive() {
+      return this.worker !== null && this.worker.alive();
+    }
+
+    say(words, trouble = null) {
+      this.trouble = trouble;
+      this.loading.say(words, trouble === 'failed');
+    }
+
+    sayReady() {
+      this.say(`Ready: ${this.offer.name}, ${megabytes(this.loaded.get(this.offer.name))} of weights in memory.`);
+    }
+
+    // While it loads or writes, nothing is read.
+    begin(doing) {
+      this.drop();
+      if (this.unread) this.stale();
+      this.doing = doing;
+      this.draw();
+    }
+
+    end() {
+      this.doing = null;
+      this.share = null;
+      this.draw();
+      if (this.unread && this.offer && this.alive()) this.refresh({ quiet: true });
+    }
+
+    lost(problem) {
+      this.say(`${problem.message}${this.alive() ? '' : ' Press the button of the weights to start it again.'}`, 'failed');
+      this.draw(); // what a worker that ended held is gone
+    }
 
     // ---- loading
 
-    async function use(offer) {
-      if (state.busy) return;
-      setBusy(true);
-      status.classList.remove('failed');
+    async use(offer) {
+      if (this.doing) return;
+      this.begin('loading');
       try {
-        if (!worker || !worker.alive()) {
-          state.loaded.clear();
-          status.textContent = 'Loading the vocabulary.';
-          const started = startWorker(data.worker);
-          await started.ask({ type: 'vocabulary', vocabulary: await bring(data.folder, 'vocabulary', data.vocabulary.stamp) });
-          worker = started;
-        }
-        if (!state.loaded.has(offer.name)) await load(offer);
-        const compared = state.now && state.shown === text.value && state.scheme !== offer.name;
-        state.before = compared ? { scheme: state.scheme, probs: state.now.probs } : null;
-        state.scheme = offer.name;
-        state.offer = offer;
-        await refresh();
-        if (!state.tooLong) sayReady();
-        [weights, decode].forEach((part) => { part.hidden = false; });
-        if (!loadButton.hidden) {
-          const focused = document.activeElement === loadButton;
-          loadButton.hidden = true;
-          if (focused) text.focus(); // a button that is gone would take the focus with it
-        }
+        if (!this.alive()) await this.start();
+        if (!this.loaded.has(offer.name)) await this.load(offer);
+        const same = this.read && this.read.text === this.text.value && this.offer !== offer;
+        this.before = same ? this.read : null;
+        this.offer = offer;
+        await this.refresh();
+        if (!this.trouble) this.sayReady();
       } catch (problem) {
-        status.textContent = `${problem.message} Without it ${offer.name} cannot run. Check the connection, and that the folder ${data.folder} lies where the page expects it; then press the button again.`;
-        status.classList.add('failed');
-      } finally {
-        bar.hidden = true;
-        setBusy(false);
+        this.say(`${problem.message} Without it ${offer.name} cannot run. Check the connection, and that the folder ${this.data.folder} lies where the page expects it; then press the button again.`, 'failed');
       }
+      this.end();
     }
 
-    function sayReady() {
-      status.textContent = `Ready: ${state.scheme}, ${megabytes(state.offer.weightBytes)} of weights in memory.`;
+    async start() {
+      const { folder, vocabulary, worker: source } = this.data;
+      this.say('Loading the vocabulary.');
+      const message = { type: 'vocabulary', vocabulary: await bring(folder, 'vocabulary', vocabulary.stamp) };
+      const worker = startWorker(source);
+      try {
+        await worker.ask(message);
+      } catch (problem) {
+        worker.end();
+        throw problem;
+      }
+      this.worker = worker;
+      this.loaded.clear();
     }
 
-    async function load(offer) {
-      status.textContent = `Loading ${offer.name}, ${megabytes(offer.nbytes)}.`;
-      Object.assign(bar, { value: 0, hidden: false });
-      const message = await bringWeights(data.folder, offer, (share) => { bar.value = share; });
-      offer.weightBytes = (await worker.ask(message)).bytes;
-      state.loaded.add(offer.name);
-    }
-
-    function setBusy(busy) {
-      state.busy = busy;
-      text.readOnly = busy;
-      loadButton.setAttribute('aria-disabled', busy);
-      choices.forEach(({ offer, button }) => {
-        button.setAttribute('aria-disabled', busy);
-        button.setAttribute('aria-pressed', offer.name === state.scheme);
-        button.textContent = state.loaded.has(offer.name) ? offer.name : `${offer.name}, load ${megabytes(offer.nbytes)}`;
-      });
+    async load(offer) {
+      const moved = (share) => { this.share = share; this.draw(); };
+      this.say(`Loading ${offer.name}, ${megabytes(offer.nbytes)}.`);
+      moved(0);
+      const answer = await this.worker.ask(await bringWeights(this.data.folder, offer, moved));
+      this.loaded.set(offer.name, answer.bytes);
     }
 
     // ---- the text
 
-    async function refresh() {
-      const asked = text.value;
-      const late = setTimeout(views.next.wait, LATE_MS);
-      const answer = await worker.ask({ type: 'run', text: asked, scheme: state.scheme, mapTokens: MAP_TOKENS },
-        ({ tokens }) => views.tokens.show(tokens)).finally(() => clearTimeout(late));
-      if (answer.type === 'too long') {
-        status.textContent = `The text has ${count(answer.tokens)} tokens; the model was made for at most ${count(answer.context)}.`;
-      } else if (state.tooLong) {
-        sayReady();
-      }
-      state.tooLong = answer.type === 'too long';
-      if (answer.type !== 'ran') return; // stopped, since another was asked for
-      state.now = answer;
-      state.shown = asked;
-      const was = state.before && state.before.probs;
-      const top = answer.order.slice(0, LIKELIEST).map(({ token, label }) => ({ label, p: answer.probs[token], was: was ? was[token] : undefined }));
-      views.next.show(answer.scheme, top, was && state.before.scheme);
-      views.attention.show(answer);
+    changed(wait) {
+      this.before = null; // it was of another text
+      this.unread = true;
+      clearTimeout(this.typing);
+      if (this.offer) this.typing = setTimeout(() => this.refresh(), wait);
+      this.draw();
     }
 
-    text.addEventListener('input', () => {
-      clearTimeout(typing);
-      state.before = null; // it was of another text
-      if (worker && state.scheme) typing = setTimeout(() => refresh().catch(lost), TYPING_MS);
-    });
-    loadButton.addEventListener('click', () => use(first));
+    // Whatever is being read, or waits to be, is of no more interest.
+    drop() {
+      clearTimeout(this.typing);
+      clearTimeout(this.late);
+      this.turn += 1;
+    }
+
+    // quiet   what the status line says is no matter of the text, and stays
+    async refresh({ quiet = false } = {}) {
+      this.drop();
+      const { turn } = this;
+      const newest = () => turn === this.turn;
+      const asked = this.text.value;
+      this.late = setTimeout(this.next.wait, LATE_MS);
+      try {
+        const answer = await this.worker.ask(
+          { type: 'run', text: asked, scheme: this.offer.name, mapTokens: MAP_TOKENS, likeliest: LIKELIEST },
+          ({ tokens }) => { if (newest()) this.tokens.show(tokens); });
+        if (newest() && answer.type !== 'stopped') this.answered(answer, asked, quiet);
+      } catch (problem) {
+        if (!newest()) return;
+        this.stale();
+        this.lost(problem);
+      }
+    }
+
+    answered(answer, asked, quiet) {
+      this.unread = asked !== this.text.value;
+      if (answer.type === 'too long') {
+        this.stale();
+        this.say(`The text has ${count(answer.tokens)} tokens; the model was made for at most ${count(answer.context)}.`, 'refused');
+        return;
+      }
+      clearTimeout(this.late);
+      if (this.trouble && !quiet) this.sayReady();
+      this.read = { ...answer, text: asked };
+      const was = this.before ? this.before.probs : [];
+      const top = answer.likeliest.map(({ token, label }) => ({ label, p: answer.probs[token], was: was[token] }));
+      this.next.show(answer.scheme, top, this.before && this.before.scheme);
+      this.attention.show(answer);
+    }
+
+    // The text was not read: what is shown is of the one before.
+    stale() {
+      clearTimeout(this.late);
+      this.next.stale();
+      this.attention.stale();
+    }
 
     // ---- decoding
 
-    function showRun(run) {
-      written.hidden = false;
-      written.firstChild.textContent = run.text;
-      const values = [many(run.counters.multiplyAdds), bytes(run.counters.weightBytes), orNone(run.counters.cacheBytes), short(run.made / run.seconds)];
-      counters.forEach(({ value }, i) => { value.textContent = values[i]; });
+    press() {
+      if (this.doing === 'writing') this.worker.stop();
+      else if (!this.doing) this.generate();
     }
 
-    async function generate() {
-      const wanted = Math.max(1, Math.min(MOST_NEW, Math.floor(Number(howMany.value)) || 1));
-      howMany.value = wanted;
-      clearTimeout(typing);
-      setBusy(true);
-      go.textContent = 'Stop';
-      keep.hidden = true;
-      status.textContent = `Writing ${count(wanted)} tokens, ${DECODING[mode.value === 'cache']}.`;
+    async generate() {
+      const wanted = this.decoding.wanted();
+      const from = this.text.value;
+      this.written = null;
+      this.begin('writing');
+      this.say(`Writing ${count(wanted.count)} tokens, ${DECODING[wanted.cached]}.`);
       try {
-        const run = await worker.ask({
-          type: 'generate', text: text.value, scheme: state.scheme, count: wanted,
-          temperature: Number(temperature.value), seed: 0, cached: mode.value === 'cache',
-        }, showRun);
+        const run = await this.worker.ask({ type: 'generate', text: from, scheme: this.offer.name, seed: 0, ...wanted }, this.decoding.show);
         if (run.type === 'too long') {
-          status.textContent = `Text and new tokens are ${count(run.tokens)} together; the model was made for at most ${count(run.context)}.`;
+          this.say(`Text and new tokens together are ${count(run.tokens)}; the model was made for at most ${count(run.context)}.`, 'refused');
         } else {
-          showRun(run);
-          if (run.made) views.runs.add(run);
-          keep.hidden = run.text === '';
-          status.textContent = `${run.stopped ? 'Stopped' : 'Done'}: ${count(run.made)} tokens in ${run.seconds.toFixed(1)}${SPACE}s, ${many(run.counters.multiplyAdds)} multiply-adds.`;
+          this.wrote(run, from);
         }
       } catch (problem) {
-        lost(problem);
-      } finally {
-        setBusy(false);
-        go.textContent = 'Generate';
+        this.lost(problem);
       }
-      if (state.shown !== text.value) refresh().catch(lost); // the text was changed just before
+      this.end();
     }
 
-    go.addEventListener('click', () => {
-      if (go.textContent === 'Stop') worker.stop();
-      else if (!state.busy) generate();
-    });
-    keep.addEventListener('click', () => {
-      text.value += written.firstChild.textContent;
-      written.hidden = true;
-      keep.hidden = true;
-      text.focus();
-      state.before = null;
-      refresh().catch(lost);
-    });
-    const lost = (problem) => { status.textContent = problem.message; };
+    wrote(run, from) {
+      this.decoding.show(run);
+      if (run.made) this.runs.add(run);
+      this.written = { from, text: run.text };
+      this.say(`${run.stopped ? 'Stopped' : 'Done'}: ${count(run.made)} tokens in ${run.seconds.toFixed(1)}${SPACE}s, ${many(run.counters.multiplyAdds)} multiply-adds.`);
+    }
 
-    setBusy(false);
+    keep() {
+      this.text.value += this.written.text;
+      this.written = null;
+      this.decoding.hideWritten();
+      this.text.focus();
+      this.changed(0);
+    }
   }
+
+  const render = (host, data) => new PageModel(host, data);
 
   window.teachkitFigures = window.teachkitFigures || {};
   window.teachkitFigures.page_model = { render };

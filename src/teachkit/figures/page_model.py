@@ -15,7 +15,7 @@ from teachkit.figures.html import Figure, show
 
 # In the order in which they need each other.
 WORKER_SCRIPTS = ("tokenizer", "weights", "engine", "worker")
-PAGE_SCRIPTS = ("words", "client", "views")
+PAGE_SCRIPTS = ("words", "client", "controls", "attention", "views")
 LIKELIEST, ROWS = 8, 10
 
 
@@ -65,7 +65,8 @@ def page_model(
     ]
     bars = [(name, float(checked[first][i])) for i, name in zip(order, shown, strict=True)]
     twin = f'{_bars(bars[:LIKELIEST], alt)}<p aria-hidden="true">{escape(alt)}</p>'
-    figure = show("page_model", data, alt=alt, static=twin, table=(header, rows))
+    # Many digits: the page rounds to the tenth of a per cent, and rounding twice would not give the table's.
+    figure = show("page_model", data, alt=alt, static=twin, table=(header, rows), digits=8)
     return Figure(f"<script>{source(PAGE_SCRIPTS)}</script>\n{figure.html}", figure.alt)
 
 

@@ -95,7 +95,7 @@
     if (!keeps) return page;
     try {
       const all = JSON.parse(text);
-      return all && typeof all === 'object' ? all : {};
+      return all && typeof all === 'object' && !Array.isArray(all) ? all : {};
     } catch {
       return {}; // not ours, or half written
     }
@@ -111,7 +111,7 @@
     window.dispatchEvent(new Event(CHANGED));
   }
 
-  function answered(lesson, ids) {
+  function answeredRightly(lesson, ids) {
     const kept = readAll()[lesson];
     return kept && Array.isArray(kept.right) ? ids.filter((id) => kept.right.includes(id)) : [];
   }
@@ -128,7 +128,7 @@
 
     const done = element('p', { role: 'status' });
     const clear = element('button', { type: 'button', 'aria-label': 'Clear the answers to this lesson' }, 'Clear');
-    const blocks = data.questions.map((question, i) => ask(question, `${name}-${i + 1}`, i + 1));
+    const blocks = data.questions.map((question, i) => ask(question, `${name}-${i + 1}`, i + 1, keep));
     // JupyterLab's shortcuts would take Enter and the arrow keys.
     host.replaceChildren(element('div', { class: 'tk-qs', 'data-lm-suppress-shortcuts': 'true' },
       ...blocks.map((block) => block.box), element('div', { class: 'tk-qs-done' }, done, clear)));
@@ -146,8 +146,8 @@
     update();
 
     function update() {
-      const right = answered(data.lesson, ids);
-      const text = `${right.length} of ${ids.length} answered ${keeps ? 'in this browser' : 'on this page, which can keep nothing'}`;
+      const right = answeredRightly(data.lesson, ids);
+      const text = `${right.length} of ${ids.length} answered rightly ${keeps ? 'in this browser' : 'on this page, which can keep nothing'}`;
       if (done.textContent !== text) done.textContent = text;
       clear.hidden = !right.length;
       blocks.forEach((block, i) => { block.mark.hidden = !right.includes(ids[i]); });
@@ -155,50 +155,51 @@
 
     function keep(id) {
       const all = readAll();
-      all[data.lesson] = { of: ids.length, right: [...new Set([...answered(data.lesson, ids), id])] };
+      all[data.lesson] = { of: ids.length, right: [...new Set([...answeredRightly(data.lesson, ids), id])] };
       writeAll(all);
     }
+  }
 
-    // One question. Its field gives { right, says } of what stands in it, or { problem }. No <form>: a notebook's
-    // sandbox may forbid to send one, and then even the attempt goes unheard.
-    function ask(question, id, place) {
-      const field = (question.kind === 'choice' ? choice : number)(question, id);
-      const says = element('div', { class: 'tk-qs-says', id: `${id}-says`, 'aria-live': 'polite' });
-      const check = element('button', { type: 'button', class: 'tk-qs-check' }, 'Check');
-      const reveal = element('button', { type: 'button', hidden: '' }, 'Show the answer');
-      const mark = element('span', { class: 'tk-qs-mark', hidden: '' }, '✓ answered');
-      const box = element('fieldset', {},
-        element('legend', {}, element('b', {}, `${place}. `), ...prose(question.ask), ' ', mark),
-        field.box, element('div', { class: 'tk-qs-do' }, check, reveal), says);
+  // One question. Its field gives { right, says } of what stands in it, or { problem }. No <form>: a notebook's
+  // sandbox may forbid to send one, and then even the attempt goes unheard.
+  // keep   is called with the id of a question that was answered rightly
+  function ask(question, id, place, keep) {
+    const field = (question.kind === 'choice' ? choice : number)(question, id);
+    const says = element('div', { class: 'tk-qs-says', id: `${id}-says`, 'aria-live': 'polite' });
+    const check = element('button', { type: 'button', class: 'tk-qs-check' }, 'Check');
+    const reveal = element('button', { type: 'button', hidden: '' }, 'Show the answer');
+    const mark = element('span', { class: 'tk-qs-mark', hidden: '' }, '✓ answered rightly');
+    const box = element('fieldset', {},
+      element('legend', {}, element('b', {}, `${place}. `), ...prose(question.ask), ' ', mark),
+      field.box, element('div', { class: 'tk-qs-do' }, check, reveal), says);
 
-      function say(kind, sign, text) {
-        says.dataset.said = kind;
-        says.replaceChildren(element('p', {}, ...(sign ? [element('strong', {}, sign), ' '] : []), ...prose(text)));
-      }
-      function silence() {
-        delete says.dataset.said;
-        says.replaceChildren();
-        field.wrong(false);
-      }
-      function judge() {
-        const { problem, right, says: text } = field.read();
-        field.wrong(!right);
-        if (problem) return say('problem', '', problem);
-        reveal.hidden = false;
-        if (right) keep(question.id);
-        return say(right ? 'right' : 'wrong', right ? '✓ Right.' : '✗ No.', text);
-      }
-      check.addEventListener('click', judge);
-      field.box.addEventListener('keydown', (event) => {
-        if (event.key === 'Enter' && !event.isComposing) {
-          event.preventDefault();
-          judge();
-        }
-      });
-      box.addEventListener('input', silence); // what was said of another answer would be false of this one
-      reveal.addEventListener('click', () => { field.wrong(false); say('answer', 'The answer:', field.solution); });
-      return { box: element('div', { class: 'tk-qs-ask' }, box), mark, reset() { field.empty(); reveal.hidden = true; silence(); } };
+    function say(kind, sign, text) {
+      says.dataset.said = kind;
+      says.replaceChildren(element('p', {}, ...(sign ? [element('strong', {}, sign), ' '] : []), ...prose(text)));
     }
+    function silence() {
+      delete says.dataset.said;
+      says.replaceChildren();
+      field.wrong(false);
+    }
+    function judge() {
+      const { problem, right, says: text } = field.read();
+      field.wrong(!right);
+      if (problem) return say('problem', '', problem);
+      reveal.hidden = false;
+      if (right) keep(question.id);
+      return say(right ? 'right' : 'wrong', right ? '✓ Right.' : '✗ No.', text);
+    }
+    check.addEventListener('click', judge);
+    field.box.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && !event.isComposing) {
+        event.preventDefault();
+        judge();
+      }
+    });
+    box.addEventListener('input', silence); // what was said of another answer would be false of this one
+    reveal.addEventListener('click', () => { field.wrong(false); say('answer', 'The answer:', field.solution); });
+    return { box: element('div', { class: 'tk-qs-ask' }, box), mark, reset() { field.empty(); reveal.hidden = true; silence(); } };
   }
 
   function choice(question, id) {

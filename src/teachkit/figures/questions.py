@@ -15,7 +15,8 @@ a choice with `options`, each with `text` and `says` (what is said to whoever pi
     tolerance       how far off is still right, as a share of the answer; 0 for a count
     tolerance_why   the reason for it
     why, hint       said after the right answer, and after one that nobody expected
-    wrong           expected mistakes, each with value, check and says
+    wrong           expected mistakes, each with value, check and says; where nothing is computed, such as a
+                    number that is only taken from the question, the check is that number
 
 tests/test_questions.py evaluates every `check`; the page gets none of them.
 """
@@ -43,7 +44,7 @@ LETTERS = "abcdefgh"
 
 
 def questions(lesson: str, asked: Sequence[Question] | None = None) -> Figure:
-    """The questions of a lesson, with a word on every answer; the reader's browser keeps what was answered.
+    """The questions of a lesson, with a word on every answer; the reader's browser keeps what was right.
 
     lesson  the lesson's stem, under which the browser keeps the reader's progress
     asked   the questions, for a lesson that is not the package's own; as in the files of teachkit/questions

@@ -5,6 +5,9 @@
 (function () {
   'use strict';
 
+  // ask    sends a message, and waits for its answer; `step` hears of what comes before that
+  // stop   whatever runs ends
+  // end    the worker itself ends; so it does by an error that nobody caught, and whoever waits is told
   function startWorker(source) {
     const address = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
     const worker = new Worker(address);
@@ -19,13 +22,22 @@
       if (answer.type === 'failed') reject(new Error(answer.reason));
       else resolve(answer);
     };
+    const free = () => URL.revokeObjectURL(address);
+    worker.addEventListener('message', free, { once: true }); // it has read its scripts
     const gone = () => new Error('The worker that runs the model has ended.');
+    function end() {
+      alive = false;
+      worker.terminate();
+      free();
+      waiting.forEach(({ reject }) => reject(gone()));
+      waiting.clear();
+    }
     worker.onerror = (event) => {
       event.preventDefault();
-      alive = false;
-      waiting.forEach(({ reject }) => reject(gone()));
+      end();
     };
     return {
+      end,
       alive: () => alive,
       ask: (message, step) => new Promise((resolve, reject) => {
         if (!alive) { reject(gone()); return; }
@@ -49,7 +61,7 @@
     const box = window.teachkitWeights || {};
     const content = box[name];
     delete box[name]; // the worker has its own copy soon
-    if (content === undefined) throw new Error(`The file ${name}.js has not arrived whole.`);
+    if (content === undefined) throw new Error(`The file ${name}.js arrived incomplete.`);
     return content;
   }
 

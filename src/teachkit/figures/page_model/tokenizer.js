@@ -48,7 +48,7 @@
     constructor(vocabulary) {
       this.kind = classes(vocabulary.classes);
       this.byteToken = vocabulary.bytes;
-      this.special = vocabulary.special;
+      this.special = new Map(Object.entries(vocabulary.special));
       this.size = vocabulary.size;
       this.rank = new Map();
       this.bytesOf = Array.from({ length: this.size }, () => []);
@@ -63,7 +63,7 @@
     encode(text) {
       const tokens = [];
       for (const part of this.aroundSpecial(text)) {
-        if (part in this.special) { tokens.push(this.special[part]); continue; }
+        if (this.special.has(part)) { tokens.push(this.special.get(part)); continue; }
         for (let start = 0; start < part.length;) {
           const end = wordEnd(part, start, this.kind);
           for (const token of this.wordTokens(part.slice(start, end))) tokens.push(token);
@@ -76,7 +76,7 @@
     // The text cut before and after each special token that is written in it.
     aroundSpecial(text) {
       let parts = [text];
-      for (const name of Object.keys(this.special)) {
+      for (const name of this.special.keys()) {
         parts = parts.flatMap((part) => part.split(name).flatMap((piece, i) => (i ? [name, piece] : [piece])));
       }
       return parts.filter((part) => part !== '');
@@ -112,8 +112,7 @@
 
     // One token by itself, for people: its characters, or its bytes where they are no whole characters.
     label(token) {
-      const special = Object.keys(this.special).find((name) => this.special[name] === token);
-      if (special) return special;
+      for (const [name, number] of this.special) if (number === token) return name;
       try {
         return new TextDecoder('utf-8', { ignoreBOM: true, fatal: true }).decode(Uint8Array.from(this.bytesOf[token]));
       } catch {

@@ -143,17 +143,17 @@
 
   // header   of <scheme>.js: { config, bytes, crc, parts, tensors: { name: { kind, shape, at, group } } }
   // parts    base64, in order
-  // Returns  { config, bytes, matrix: name => a matrix, vector: name => a Float32Array }
+  // Returns  { config, bytes, tensors: by name, a matrix or, of norms, a Float32Array }
   function read(header, parts) {
     const buffer = new Uint8Array(header.bytes);
     let end = 0;
     for (const part of parts) {
       const raw = atob(part);
-      if (end + raw.length > header.bytes) throw new Error('The weights are longer than they say.');
+      if (end + raw.length > header.bytes) throw new Error('The weights are longer than their header says.');
       for (let i = 0; i < raw.length; i++) buffer[end + i] = raw.charCodeAt(i);
       end += raw.length;
     }
-    if (end !== header.bytes || crc32(buffer) !== header.crc) throw new Error('The weights have not arrived whole.');
+    if (end !== header.bytes || crc32(buffer) !== header.crc) throw new Error('The weights arrived incomplete.');
     const view = (Type, offset, length) => new Type(buffer.buffer, offset, length);
     const made = {};
     for (const [name, { kind, shape, at, group }] of Object.entries(header.tensors)) {

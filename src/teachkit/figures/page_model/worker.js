@@ -3,11 +3,13 @@
 //
 //   { type: 'vocabulary', vocabulary }                                    -> ready
 //   { type: 'load', scheme, header, parts }                               -> loaded
-//   { type: 'run', text, scheme, mapTokens }                              -> ran
+//   { type: 'run', text, scheme, mapTokens, likeliest }                   -> step, ran
 //   { type: 'generate', text, scheme, count, temperature, seed, cached }  -> step ..., done
-//   { type: 'stop' }                                                      what runs ends with `stopped`
+//   { type: 'stop' }                                                      what runs ends
 //
-// Every message but `stop` has an id, which its answers repeat. What goes wrong is answered by `failed`.
+// Every message but `stop` has an id, which its answers repeat. `run` and `generate` answer `too long` where there are
+// more tokens than the model was made for. A `run` that another message ended answers `stopped`; a `generate` answers
+// `done`, marked as stopped, with what it has. What goes wrong is answered by `failed`.
 (function () {
   'use strict';
 
@@ -51,8 +53,8 @@
     return { type: 'loaded', scheme, bytes: engines[scheme].bytes };
   }
 
-  // The text's tokens, what comes next, and who reads whom among the first `mapTokens`.
-  async function run({ text, scheme, mapTokens }, job, tell) {
+  // The text's tokens, what comes next, the likeliest first, and who reads whom among the first `mapTokens`.
+  async function run({ text, scheme, mapTokens, likeliest }, job, tell) {
     const engine = engines[scheme];
     const { config } = engine;
     const tokens = tokenizer.encode(text);
@@ -65,13 +67,12 @@
       const at = ((layer * config.n_heads + head) * shown + query) * shown;
       probs.forEach((p, key) => { levels[at + key] = Math.round(255 * p); });
     };
-    engine.resetCounters();
     const answer = { type: 'ran', scheme, tokens: tokens.map(named), shown, levels, layers: config.n_layers, heads: config.n_heads };
-    if (!tokens.length) return { ...answer, probs: null, order: [] };
+    if (!tokens.length) return { ...answer, probs: null, likeliest: [] };
     const logits = await drive(engine.forward(tokens, new Cache(config), { maps }), job);
     const probs = probabilities(logits);
     const order = Array.from(probs.keys()).sort((a, b) => probs[b] - probs[a] || a - b);
-    return { ...answer, probs, order: order.slice(0, 50).map(named), counters: { ...engine.counters } };
+    return { ...answer, probs, likeliest: order.slice(0, likeliest).map(named) };
   }
 
   // Token by token. With the cache, a step computes the new token only; without, the whole text again.
@@ -79,7 +80,7 @@
     const engine = engines[scheme];
     const { config } = engine;
     const prompt = tokenizer.encode(text);
-    if (!prompt.length) throw new Error('There is no text to go on from.');
+    if (!prompt.length) throw new Error('There is no text to continue.');
     if (prompt.length + count > config.context) return tooLong([...prompt, ...Array(count)], config);
     const random = generator(seed);
     const made = [];
