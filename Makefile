@@ -61,7 +61,7 @@ lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and
 
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
-	$(PY) -m pytest $(TOGETHER) --cov --cov-fail-under=95 --cov-report=term-missing src tests
+	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --cov --cov-fail-under=95 --cov-report=term-missing src tests
 
 check: lint types  ## the quick one: lint, types and unit tests
 	$(PY) -m pytest $(QUICK)

@@ -1,7 +1,12 @@
-"""The built book as files: its pages, what they refer to, and what a reader must never see on them."""
+"""The built book as files: its pages, what they refer to, and what a reader must never see on them.
+
+BOOK_SITE names another built book to look at than that of the repository. Where BOOK_REQUIRED is set, tests
+of pages fail, rather than are skipped, if the book is missing or older than what it is made of.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
-SITE = Path(__import__("os").environ.get("BOOK_SITE", ROOT / "_build" / "html"))
+SITE = Path(os.environ.get("BOOK_SITE", ROOT / "_build" / "html"))
+MADE_OF = ("book", "notebooks", "labs", "src", "_toc.yml", "_config.yml", "CHANGELOG.md", "CITATION.cff")
+KINDS = {".md", ".py", ".ipynb", ".bib", ".cff", ".css", ".js", ".svg", ".html", ".toml", ".json", ".yml"}
 VOID = {"img", "br", "hr", "meta", "link", "input", "source", "wbr"}
 SILENT = {"script", "style", "math", "noscript", "template"}  # no prose in it
 CODE = {"pre", "code", "kbd", "samp", "textarea"}
@@ -24,9 +33,35 @@ RAW = re.compile(
 )
 
 
+def missing() -> str:
+    """Why pages cannot be tested: the reason to skip, "" if there is none."""
+    if "BOOK_SITE" in os.environ:
+        return "" if pages() else f"no built book in {SITE}"
+    passed = ROOT / "build" / "book" / "passed"  # written by each build that passes
+    if not passed.is_file() or not pages():
+        return "no built book: run `make book` first"
+    built = passed.stat().st_mtime
+    newer = next((path for path in _sources() if path.stat().st_mtime > built), None)
+    return f"{newer.relative_to(ROOT)} is newer than the book: run `make book` first" if newer else ""
+
+
+def _sources() -> Iterator[Path]:
+    for top in (ROOT / name for name in MADE_OF):
+        yield from (p for p in (top.rglob("*") if top.is_dir() else [top]) if p.suffix in KINDS)
+
+
+def skip_or_fail() -> None:
+    """What a fixture of tests that need the built book calls first."""
+    reason = missing()
+    if reason and os.environ.get("BOOK_REQUIRED"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
 @dataclass
 class Page(HTMLParser):
-    """What a page holds: ids, headings, addresses it refers to, its prose without code."""
+    """What a page holds: ids, headings, addresses it refers to, its prose without code, its <meta>."""
 
     path: Path
     ids: list[str] = field(default_factory=list)
@@ -34,6 +69,7 @@ class Page(HTMLParser):
     loads: list[str] = field(default_factory=list)  # what a browser fetches by itself
     headings: list[int] = field(default_factory=list)
     prose: str = ""
+    about: dict[str, str] = field(default_factory=dict)  # <meta>, by name or property
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -45,6 +81,8 @@ class Page(HTMLParser):
         found = {name: value or "" for name, value in attrs}
         if found.get("id"):
             self.ids.append(found["id"])
+        if tag == "meta" and "content" in found:
+            self.about[found.get("name") or found.get("property", "")] = found["content"]
         if tag == "a" and "href" in found:
             self.links.append(found["href"])
         if tag in ("script", "img", "iframe", "source", "video", "audio") and found.get("src"):

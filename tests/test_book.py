@@ -5,9 +5,12 @@ The books here are made in a temporary folder: two pages, one of them a notebook
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import nbformat
@@ -37,9 +40,10 @@ def tiny_book(root: Path, cell: str) -> Path:
     return root
 
 
-def run_build(root: Path) -> subprocess.CompletedProcess[str]:
+def run_build(root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "tools" / "build_book.py"), "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.slow
@@ -105,6 +109,96 @@ def test_page_shows_the_twin_of_a_live_figure_and_no_widget(tmp_path):
     assert "jupyter.widget" not in html
 
 
+# With the book's own theme
+
+HOSTILE = 'A <b & "c" > d </title>'
+
+
+@pytest.fixture(scope="module")
+def themed(tmp_path_factory) -> Path:
+    """A book of three pages with this theme, published from a repository whose address ends in .git."""
+    root = tiny_book(tmp_path_factory.mktemp("themed"), "1 + 1")
+    (root / "notebooks" / "lesson.py").write_text("# %% [markdown]\n# # Lesson\n")
+    pages = {
+        "intro": "# Tiny\n\n```{one-token} 104.9\n```\n\nA book with & and a first paragraph long enough.\n",
+        "two": "# Two\n\nA page whose name will change.\n",
+        "three": f"# `{HOSTILE}`\n\nA page with a title that is hostile.\n",
+    }
+    for name, text in pages.items():
+        (root / "book" / f"{name}.md").write_text(text)
+    names = ["notebooks/lesson", "book/two", "book/three"]
+    (root / "_toc.yml").write_text(yaml.safe_dump({**TOC, "chapters": [{"file": name} for name in names]}))
+    mine = ["book_site", "book_cover"]
+    sphinx = {
+        "recursive_update": True,
+        "local_extensions": {name: str(ROOT / "book" / "_ext") for name in mine},
+        "config": {
+            "language": "de",
+            "html_theme": "memory_bound",
+            "html_title": "Tiny & Sons",
+            "extensions": ["myst_nb", "jupyter_book", "sphinx_external_toc", *mine],
+        },
+    }
+    config = {**CONFIG, "sphinx": sphinx, "repository": {"url": "https://github.com/a/b.git", "branch": "x"}}
+    (root / "_config.yml").write_text(yaml.safe_dump(config))
+    done = run_build(root, BOOK_BASEURL="https://example.org/book/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def built_page(root: Path, name: str) -> str:
+    return (root / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_title_is_text_wherever_it_stands(themed):
+    page = built_page(themed, "book/three")
+    [title] = re.findall(r"<title>(.*?)</title>", page)
+    assert unescape(title) == f"{HOSTILE} · Tiny & Sons"
+    assert "</title>" not in title
+    assert page.count("</title>") == 1
+    assert "Tiny & Sons" not in page
+
+
+@pytest.mark.slow
+def test_the_address_that_people_share_has_a_card(themed):
+    index = built_page(themed, "index")
+    assert '<html lang="de">' in index
+    assert "<title>Tiny</title>" in index
+    assert '<a href="book/intro.html">' in index
+    assert '<link rel="canonical" href="https://example.org/book/book/intro.html">' in index
+    said = {
+        name: unescape(content)
+        for name, content in re.findall(r'<meta (?:property|name)="([\w:]+)" content="([^"]*)">', index)
+    }
+    assert said["og:image"] == "https://example.org/book/_static/card.png"
+    assert said["description"] == "A book with & and a first paragraph long enough."
+    assert said["og:image:alt"] == (
+        "Tiny & Sons. One token of Llama 2 7B on an A100: "
+        "arithmetic 0.043 ms, reading the weights 6.6 ms, measured 9.5 ms."
+    )
+
+
+@pytest.mark.slow
+def test_links_to_the_repository(themed):
+    for name, source in (("book/two", "book/two.md"), ("notebooks/lesson", "notebooks/lesson.py")):
+        page = built_page(themed, name)
+        assert f'href="https://github.com/a/b/edit/x/{source}"' in page
+        assert 'href="https://github.com/a/b/issues/new?title=' in page
+
+
+@pytest.mark.slow
+def test_a_changed_title_changes_every_page(themed):
+    """Each names all chapters, and its neighbours."""
+    (themed / "book" / "two.md").write_text("# Two renamed\n\nA page whose name has changed.\n")
+    done = run_build(themed, BOOK_BASEURL="https://example.org/book/")
+    assert "warm" in done.stdout, done.stdout + done.stderr
+    for name in ("book/intro", "notebooks/lesson", "book/three"):
+        page = built_page(themed, name)
+        assert "Two renamed" in page, name
+        assert not re.search(r"\bTwo<", page), name
+
+
 @pytest.mark.parametrize("changed", ["src/teachkit/value.txt", "src/teachkit/new.py", "constraints.txt"])
 def test_salt_changes_with_what_lessons_run_on(tmp_path, changed):
     root = tiny_book(tmp_path, "1 + 1")
@@ -146,14 +240,9 @@ def test_launch_buttons_are_absent_without_an_address(tmp_path):
     config = {
         "repository": {"url": ""},
         "launch_buttons": {"colab_url": "c"},
-        "html": {"use_repository_button": True, "favicon": "f"},
+        "html": {"favicon": "f"},
     }
     derived = build_book.derive_config(config, tmp_path, tmp_path / "cache")
     assert derived["launch_buttons"] == {}
     assert derived["repository"]["url"] == ""
-    assert derived["html"] == {
-        "favicon": "f",
-        "use_repository_button": False,
-        "use_edit_page_button": False,
-        "use_issues_button": False,
-    }
+    assert derived["html"] == {"favicon": "f"}

@@ -27,6 +27,7 @@ import book_math
 import book_site
 import book_terms
 import lesson_guards as guards
+import site_pages
 from test_architecture import LEVELS, MODULES, siblings
 from test_figures import browser  # noqa: F401  (a fixture)
 
@@ -55,16 +56,10 @@ def about(stem):
 @pytest.fixture(scope="module")
 def page():
     """From a name to the article as it was built. Skips where the book is older than its sources."""
-    passed = ROOT / "build" / "book" / "passed"  # written by each build that passes
-    tops = [BOOK, ROOT / "notebooks", ROOT / "src"]
-    kinds = (".md", ".py", ".ipynb", ".bib", ".css", ".js", ".svg", ".html", ".toml", ".json")
-    sources = [p for top in tops for p in top.rglob("*") if p.suffix in kinds]
-    newest = max(p.stat().st_mtime for p in [*sources, ROOT / "_toc.yml", ROOT / "_config.yml"])
-    if not passed.is_file() or passed.stat().st_mtime < newest:
-        pytest.skip("run `make book` first")
+    site_pages.skip_or_fail()
 
     def read(name):
-        text = (ROOT / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+        text = (site_pages.SITE / f"{name}.html").read_text(encoding="utf-8")
         return text.split('<article class="bd-article">', 1)[1].split("</article>")[0]
 
     return read
@@ -73,7 +68,7 @@ def page():
 def words(article):
     """The text of an article, without tags and with the quotation marks of a keyboard."""
     text = html.unescape(re.sub(r"<[^>]+>", " ", article)).translate(str.maketrans("‘’“”", "''\"\""))
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r" (?=[,.;:])", "", re.sub(r"\s+", " ", text))  # a link's end is no word's
 
 
 @pytest.mark.parametrize(
@@ -108,6 +103,51 @@ def test_lessons_come_in_its_order_with_their_own_titles():
         assert f"# # {lesson.title}\n" in lesson.path.with_suffix(".py").read_text(encoding="utf-8")
 
 
+# What a page says of itself
+
+
+def document(*paragraphs):
+    made = nodes.document("", "")
+    made += [nodes.paragraph("", "", *parts) for parts in paragraphs]
+    return made
+
+
+def test_a_description_has_no_formula():
+    tex = nodes.math("", r"2 \cdot 7")
+    puzzle = nodes.Text("An A100 can do 312 TFLOP/s, says its sheet. A token takes ")
+    first = [puzzle, tex, nodes.Text(" operations. So what does it wait for?")]
+    assert book_site.describe(document(first)) == "An A100 can do 312 TFLOP/s, says its sheet."
+    late = [nodes.Text("A paragraph with words and nothing else, long enough.")]
+    assert book_site.describe(document([tex, nodes.Text(" is first, with a long text after it. " * 2)], late))
+    assert book_site.describe(document([tex.deepcopy()], late)) == late[0].astext()
+
+
+def test_tables_take_no_minutes():
+    cell = nodes.entry("", nodes.paragraph(text="word " * 440))
+    table = nodes.table("", nodes.tgroup("", nodes.tbody("", nodes.row("", cell))))
+    made = document([nodes.Text("word " * 660)])
+    made += table
+    assert book_site.minutes_to_read(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("book/intro.md", "book/intro.md"),
+        ("notebooks/roofline.ipynb", "notebooks/roofline.py"),
+        ("labs/roofline/roofline.ipynb", "labs/roofline/source.py"),
+    ],
+)
+def test_a_page_is_edited_where_it_is_written(name, source):
+    assert book_site.edited(ROOT / name) == ROOT / source
+
+
+@pytest.mark.parametrize("said", [("True", True), (True, True), ("false", False), (None, False)])
+def test_a_page_for_lookup_says_so(said):
+    env = SimpleNamespace(metadata={"book/x": {} if said[0] is None else {"lookup": said[0]}})
+    assert book_terms.for_lookup(env, "book/x") is said[1]
+
+
 # Facts
 
 
@@ -130,28 +170,29 @@ def test_facts_are_those_of_the_metadata(stem):
 @each_lesson
 def test_facts_stand_under_the_title(stem):
     lesson = next(one for one in book_lessons.lessons(application()) if one.about["stem"] == stem)
-    document = nodes.document("", "")
-    document += nodes.section("", nodes.title(text=lesson.title), nodes.paragraph(text="First."))
+    page = nodes.document("", "")
+    page += nodes.section("", nodes.title(text=lesson.title), nodes.paragraph(text="First."))
     app = application()
     app.env = SimpleNamespace(docname=lesson.docname)
     app.config.html_theme_options = {"repository_url": "https://github.com/a/b", "repository_branch": "x"}
-    book_lessons.add_facts(app, document)
-    title, box, first = document[0].children
+    book_lessons.add_facts(app, page)
+    title, box, first = page[0].children
     assert (title.astext(), first.astext()) == (lesson.title, "First.")
     assert book_lessons.facts(lesson) in box.astext()
     files = [link["reftarget"] for link in box.findall() if link.tagname == "download_reference"]
     assert files == [f"/notebooks/{stem}.ipynb", f"/notebooks/{stem}.py"]
-    [colab] = [link["refuri"] for link in box.findall(nodes.reference) if "refuri" in link]
-    assert colab == f"https://colab.research.google.com/github/a/b/blob/x/notebooks/{stem}.ipynb"
+    places = {link.astext(): link["refuri"] for link in box.findall(nodes.reference) if "refuri" in link}
+    assert list(places) == ["Colab", "Binder"]
+    assert places["Colab"] == f"https://colab.research.google.com/github/a/b/blob/x/notebooks/{stem}.ipynb"
 
 
 def test_other_pages_get_no_facts():
-    document = nodes.document("", "")
-    document += nodes.section("", nodes.title(text="Notation"))
+    page = nodes.document("", "")
+    page += nodes.section("", nodes.title(text="Notation"))
     app = application()
     app.env = SimpleNamespace(docname="book/notation")
-    book_lessons.add_facts(app, document)
-    assert len(document[0].children) == 1
+    book_lessons.add_facts(app, page)
+    assert len(page[0].children) == 1
 
 
 @pytest.mark.parametrize(
@@ -220,6 +261,17 @@ def test_built_reference_has_every_public_name(page):
 
 
 @pytest.mark.slow
+def test_the_card_says_what_the_first_page_shows(page):
+    """Its picture is drawn of this figure; one that changed asks for `make card` and new words here."""
+    shown = words(re.search(r'<figure class="one-token">.*?</figure>', page("book/intro"), re.S)[0])
+    rate = re.search(r"```\{one-token\} ([\d.]+)", (BOOK / "intro.md").read_text(encoding="utf-8"))[1]
+    said = book_cover.in_words("Memory Bound", float(rate))
+    assert said.endswith(": arithmetic 0.043 ms, reading the weights 6.6 ms, measured 9.5 ms.")
+    for part in ("arithmetic 0.043 ms", "reading the weights 6.6 ms", "measured 9.5 ms"):
+        assert part in shown
+
+
+@pytest.mark.slow
 def test_built_claims_lead_to_sections_that_are_there(page):
     found = re.findall(r'href="\.\./notebooks/(\w+)\.html#([\w-]+)"', page("book/claims"))
     assert {stem for stem, _ in found} > {"kv_cache", "roofline", "cost_model", "latency_throughput"}
@@ -236,7 +288,7 @@ def is_public(node):
 @pytest.mark.parametrize("name", [TOC["root"], *FILES])
 def test_built_page_fits_a_phone_and_asks_no_network(name, page, browser):  # noqa: F811
     page(name)
-    address = (ROOT / "_build" / "html" / f"{name}.html").as_uri()
+    address = (site_pages.SITE / f"{name}.html").as_uri()
     for width in (360, 1280):
         context = browser.new_context(viewport={"width": width, "height": 800})
         tab, asked, errors = context.new_page(), [], []
@@ -332,6 +384,29 @@ def test_signatures_keep_shapes():
 
 
 # Glossary
+
+
+def test_everyday_words_are_terms():
+    """One that is none would be in the list and hold nothing back."""
+    text = (BOOK / "glossary.md").read_text(encoding="utf-8")
+    assert set(book_terms.glossary(text)) >= book_terms.EVERYDAY
+
+
+def linked(text, docname, terms):
+    """What a paragraph of a page with these terms links."""
+    known, pattern = terms
+    paragraph = nodes.paragraph("", "", nodes.Text(text))
+    book_terms._link_in(paragraph[0], docname, docname, known, pattern, set())
+    return [link.astext() for link in paragraph.findall() if link.tagname == "pending_xref"]
+
+
+def test_a_term_is_found_however_its_hyphens_are_written():
+    path = BOOK / "glossary.md"
+    terms = book_terms._read(path, path.stat().st_mtime_ns)
+    for text in ("grouped-query attention", "grouped query attention", "Grouped query\nattention"):
+        assert linked(f"Use {text}.", "book/intro", terms) == [text]
+    assert linked("its position, positions, a step", "overhead", terms) == []
+    assert linked("its position, a second position", "model", terms) == ["position"]
 
 
 def glossary():

@@ -164,6 +164,44 @@ def test_a_plan_must_be_there_and_have_its_weeks(tmp_path):
         plan(short, 2)
 
 
+@pytest.mark.parametrize(
+    ("weeks", "said"),
+    [
+        ([Week(("nothere",), (), "")], "the lesson nothere stands 1 times, expected 0"),
+        ([Week(("model", "attention"), (), "")], "model comes before attention"),
+    ],
+)
+def test_a_page_with_a_wrong_plan_warns(weeks, said, tmp_path):
+    """Also with a lesson that there is not, of which no link can be made."""
+    lines = ["[[plan]]", f"weeks = {len(weeks)}"]
+    for week in weeks:
+        lines += ["[[plan.week]]", f"lessons = {list(week.lessons)}"]
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "syllabus.toml").write_text("\n".join(lines), encoding="utf-8")
+    noted = []
+    env = SimpleNamespace(
+        app=SimpleNamespace(srcdir=str(tmp_path)), docname="book/x", note_dependency=noted.append
+    )
+    directive = book_teaching.Syllabus.__new__(book_teaching.Syllabus)
+    directive.arguments = [str(len(weeks))]
+    directive.state = SimpleNamespace(document=SimpleNamespace(settings=SimpleNamespace(env=env)))
+    directive.lessons, directive.labs = lambda: LESSONS[:2], list
+    directive.directive_error = lambda level, message: ValueError(f"{level} {message}")
+    with pytest.raises(ValueError, match=rf"2 syllabus 1: .*{said}"):
+        directive.run()
+
+
+def test_the_guide_is_read_again_when_a_lab_has_changed():
+    noted = []
+    app = application()
+    env = SimpleNamespace(app=app, docname="book/x", note_dependency=noted.append)
+    app.confdir = str(ROOT)
+    directive = book_teaching.Objectives.__new__(book_teaching.Objectives)
+    directive.state = SimpleNamespace(document=SimpleNamespace(settings=SimpleNamespace(env=env)))
+    directive.run()
+    assert {str(lab.path) for lab in LABS} < set(noted)
+
+
 # The citation
 
 CFF = {

@@ -6,7 +6,8 @@ executes every lesson again; a change in one lesson executes that one. Warnings 
 build.
 
 The repository's address stands in one place, `repository: url:` of _config.yml. While it is empty the
-pages have no launch and repository buttons.
+pages have no links to the repository and to places that run a notebook. Who publishes the book sets
+BOOK_BASEURL to its address on the web: cards of messengers and canonical addresses need it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import html
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,11 +33,15 @@ EXTENSIONS = ("book/_ext", "book/_theme", "book/_static")  # they make pages, an
 CELL_TIMEOUT_S = 600
 # index.html: Jupyter Book's own has neither language nor title nor anything to follow by hand.
 FRONT = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<html lang="{lang}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="0; url={page}.html"></head>
+{about}<meta http-equiv="refresh" content="0; url={page}.html"></head>
 <body><main><h1>{title}</h1><p><a href="{page}.html">To the first page</a></p></main></body></html>
 """
+# What the first page tells search engines and messengers, which do not follow a refresh.
+ABOUT = re.compile(
+    r'<meta (?:name="description"|property="og:|name="twitter:)[^>]*>|<link rel="canonical"[^>]*>'
+)
 
 
 def salt(root: Path, names: tuple[str, ...] = SALTED) -> str:
@@ -72,10 +78,8 @@ def derive_config(config: dict[str, Any], root: Path, cache: Path) -> dict[str, 
     )
     if not (config.get("repository") or {}).get("url"):
         # Left out, these would fall back to Jupyter Book's own repository.
-        derived["repository"] = {"url": "", "path_to_book": "", "branch": ""}
+        derived["repository"] = {"url": "", "branch": ""}
         derived["launch_buttons"] = {}
-        buttons = ("use_repository_button", "use_edit_page_button", "use_issues_button")
-        derived["html"] = {**config.get("html", {}), **dict.fromkeys(buttons, False)}
     baseurl = os.environ.get("BOOK_BASEURL")
     if baseurl:  # known only where the book is published; messengers show a card only from a full address
         derived["html"] = {**derived.get("html", {}), "baseurl": baseurl}
@@ -89,8 +93,9 @@ def derive_config(config: dict[str, Any], root: Path, cache: Path) -> dict[str, 
 def build(root: Path, *, fresh: bool = False) -> int:
     """Build root's book into root/_build/html; returns the exit status.
 
-    Pages of an earlier build are reused only if it passed with the same salt, extensions and configuration: a
-    page that is not read again does not repeat its warnings.
+    Pages of an earlier build are reused only if it passed with the same salt, extensions, configuration and
+    table of contents: a page that is not read again does not repeat its warnings, and one that is no longer
+    in the book would stay.
     """
     work, output = root / "build" / "book", root / "_build"
     key = salt(root)
@@ -99,7 +104,7 @@ def build(root: Path, *, fresh: bool = False) -> int:
     text = yaml.safe_dump(derive_config(config, root, cache), allow_unicode=True, sort_keys=False)
 
     passed, derived = work / "passed", work / "_config.yml"
-    state = key + salt(root, EXTENSIONS) + text
+    state = key + salt(root, EXTENSIONS) + text + (root / "_toc.yml").read_text(encoding="utf-8")
     warm = passed.is_file() and passed.read_text(encoding="utf-8") == state and not fresh
     passed.unlink(missing_ok=True)
     if not warm:
@@ -121,12 +126,20 @@ def build(root: Path, *, fresh: bool = False) -> int:
         )
         return status or 1
     first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
-    index.write_text(FRONT.format(title=html.escape(config["title"]), page=first), encoding="utf-8")
+    index.write_text(front(config["title"], first, index.parent / f"{first}.html"), encoding="utf-8")
     passed.write_text(state, encoding="utf-8")
     for stale in set(cache.parent.iterdir()) - {cache}:
         shutil.rmtree(stale, ignore_errors=True)
     print(f"Book: {index}\n      {index.as_uri()}\n      {'warm' if warm else 'cold'} build, {seconds:.1f} s")
     return 0
+
+
+def front(title: str, page: str, path: Path) -> str:
+    """index.html, which leads to `page` and says of itself what that page, at `path`, does."""
+    first = path.read_text(encoding="utf-8")
+    lang = re.search(r'<html[^>]* lang="([\w-]+)"', first)
+    about = "".join(f"{line}\n" for line in ABOUT.findall(first))
+    return FRONT.format(lang=lang[1] if lang else "en", title=html.escape(title), about=about, page=page)
 
 
 def _jupyter_book(root: Path, config: Path) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from teachkit import cost, hardware
@@ -35,12 +36,38 @@ def times_ms(tokens_per_s: float) -> dict[str, float]:
     }
 
 
+def said(milliseconds: float) -> str:
+    return f"{milliseconds:.2g} ms"
+
+
+def in_words(title: str, tokens_per_s: float | None) -> str:
+    """The words of the card, whose picture (tools/card.py) is this figure under the book's title.
+
+    >>> print(in_words("A Book", 104.9).replace(": ", ":\\n"))
+    A Book. One token of Llama 2 7B on an A100:
+    arithmetic 0.043 ms, reading the weights 6.6 ms, measured 9.5 ms.
+    >>> in_words("A Book", None)
+    'A Book.'
+    """
+    if tokens_per_s is None:
+        return f"{title}."
+    parts = ", ".join(f"{name} {said(value)}" for name, value in times_ms(tokens_per_s).items())
+    model, device = NAMES
+    return f"{title}. One token of {model} on an {device}: {parts}."
+
+
+def rate(env: BuildEnvironment) -> float | None:
+    """The measured rate that the figure was given, on whichever page it stands."""
+    given = (about["one_token"] for about in env.metadata.values() if "one_token" in about)
+    return next(map(float, given), None)
+
+
 def bars(times: dict[str, float]) -> str:
     longest = max(times.values())
     rows = "".join(
         f'<li><span class="what">{escape(name)}</span><span class="bar" aria-hidden="true">'
         f'<b style="width:{value / longest * 100:.2f}%"></b></span> '
-        f'<span class="time">{value:.2g} ms</span></li>'
+        f'<span class="time">{said(value)}</span></li>'
         for name, value in times.items()
     )
     model, device = NAMES
@@ -56,6 +83,7 @@ class OneToken(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        self.env.metadata[self.env.docname]["one_token"] = self.arguments[0]
         return [nodes.raw("", bars(times_ms(float(self.arguments[0]))), format="html")]
 
 

@@ -75,7 +75,7 @@ def once(body: str) -> str:
     seen: set[str] = set()
 
     def kept(match: re.Match[str]) -> str:
-        if match[0] in seen and "_ready" not in match[0] and "data-tk-ready" not in match[0]:
+        if match[0] in seen and "data-tk-ready" not in match[0]:
             return ""
         seen.add(match[0])
         return match[0]

@@ -43,7 +43,7 @@ class Lab:
 def labs(app: Sphinx) -> list[Lab]:
     """The labs in the order of the table of contents."""
     found = []
-    for _, docname in book_lessons._toc(app):
+    for _, docname in book_lessons.contents(app):
         path = Path(app.srcdir) / f"{docname}.ipynb"
         if docname.startswith("labs/") and path.is_file():
             about = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("teachgrade")
@@ -76,7 +76,9 @@ def add_facts(app: Sphinx, doctree: nodes.document) -> None:
         mine = next((one for one in all_labs if one.stem == lesson.about["lab"]), None)
         if lesson.docname == docname and mine is not None:
             box = next(n for n in doctree.findall(nodes.container) if "lesson-facts" in n["classes"])
-            line = nodes.paragraph("", "Its lab: ", _link(mine.docname, docname, mine.title), nodes.Text("."))
+            line = nodes.paragraph(
+                "", "Its lab: ", link_to(mine.docname, docname, mine.title), nodes.Text(".")
+            )
             box += line
 
 
@@ -96,7 +98,7 @@ def _box(app: Sphinx, lab: Lab) -> nodes.Element:
     return nodes.container("", first, files, classes=["lesson-facts"])
 
 
-def _link(target: str, docname: str, text: str) -> nodes.Element:
+def link_to(target: str, docname: str, text: str) -> nodes.Element:
     link = addnodes.pending_xref(
         "",
         refdoc=docname,
@@ -121,7 +123,7 @@ class LabList(SphinxDirective):
             raise self.warning("the table of contents has no lab")
         made = nodes.definition_list(classes=["lesson-list"])
         for lab in found:
-            term = nodes.term("", "", _link(lab.docname, self.env.docname, lab.title))
+            term = nodes.term("", "", link_to(lab.docname, self.env.docname, lab.title))
             term += nodes.Text(f" · {lab.about['minutes']} minutes")
             text = f"{'; '.join(lab.about['titles'])}."
             made += nodes.definition_list_item(

@@ -62,7 +62,7 @@ class Lesson:
 def lessons(app: Sphinx) -> list[Lesson]:
     """The lessons in the order of the table of contents."""
     found: list[Lesson] = []
-    for part, docname in _toc(app):
+    for part, docname in contents(app):
         path = Path(app.srcdir) / f"{docname}.ipynb"
         if path.is_file() and (read := read_lesson(path)):
             title, about = read
@@ -85,7 +85,7 @@ def _read(path: Path, written: int) -> tuple[str, dict[str, Any]] | None:
     return (title[1], about) if about and title else None
 
 
-def _toc(app: Sphinx) -> Iterator[tuple[str, str]]:
+def contents(app: Sphinx) -> Iterator[tuple[str, str]]:
     """(caption of its part, docname) of each page below the root."""
     for part in app.config.external_site_map.root.subtrees:
         for item in part.items:
@@ -149,7 +149,16 @@ def facts(lesson: Lesson) -> str:
     return f"{lesson.about['minutes']} minutes. Last run on {day(run['date'])}: {took} ({machine(run)})."
 
 
-def places_to_run(repository: str, branch: str, docname: str, hub: str = "") -> dict[str, str]:
+def repository(address: str) -> str:
+    """The address of a repository as links are made of it.
+
+    >>> repository("https://github.com/a/b/"), repository("https://github.com/a/b.git"), repository("")
+    ('https://github.com/a/b', 'https://github.com/a/b', '')
+    """
+    return address.rstrip("/").removesuffix(".git")
+
+
+def places_to_run(address: str, branch: str, docname: str, hub: str = "") -> dict[str, str]:
     """Where a notebook of a GitHub repository opens, by name; nothing without a repository.
 
     hub     address of a JupyterHub with nbgitpuller, such as a university's; "" for none
@@ -162,7 +171,7 @@ def places_to_run(repository: str, branch: str, docname: str, hub: str = "") -> 
     >>> places_to_run("", "main", "notebooks/x")
     {}
     """
-    place = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
+    place = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+)", repository(address))
     if not place:
         return {}
     owner, name = place.groups()
@@ -306,14 +315,14 @@ class ExecutionTimes(LessonDirective):
             peak = memory(max(lesson.run["peak_memory_bytes"] for lesson in found))
             rows.append(["all, one after the other", total, peak, *([] if alike else ["", ""])])
         header = ["lesson", "time", "peak memory", *([] if alike else ["run on", "machine"])]
-        table = _table(header, rows)
+        table = make_table(header, rows)
         if not alike:
             return [table]
         date_, machine_ = where[found[0].docname]
         return [table, nodes.paragraph(text=f"Run on {date_}: {machine_}.")]
 
 
-def _table(header: list[str], rows: list[list[nodes.Element | str]]) -> nodes.table:
+def make_table(header: list[str], rows: list[list[nodes.Element | str]]) -> nodes.table:
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in header), cols=len(header))
     group += nodes.thead("", _row(list(header)))
     group += nodes.tbody("", *map(_row, rows))
@@ -332,8 +341,9 @@ def _row(cells: list[Any]) -> nodes.row:
 def add_progress(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Where lessons are listed, what this browser's reader has answered of each."""
-    if 'class="lesson-part"' in context.get("body", ""):
+    """Where lessons are listed by part, what this browser's reader has answered rightly of each."""
+    listed = r'<p class="lesson-part">(?:(?!</p>).)*</p>\s*<dl class="[^"]*\blesson-list\b'
+    if re.search(listed, context.get("body", ""), flags=re.S):
         app.add_js_file("progress.js", loading_method="defer")
 
 

@@ -114,7 +114,8 @@ def wrong(weeks: Sequence[Week], builds_on: dict[str, set[str]], lab_of: dict[st
 
 
 def hours(minutes: float) -> str:
-    """
+    """Minutes as a table of hours has them.
+
     >>> hours(215), hours(60), hours(0), hours(5)
     ('3 h 35', '1 h 00', '0 h 00', '0 h 05')
     """
@@ -128,11 +129,21 @@ def lab_minutes(lab: Lab) -> int:
 # On the page
 
 
-class Objectives(book_lessons.LessonDirective):
+class TeachingDirective(book_lessons.LessonDirective):
+    """Shared by both: the page is read again when a lab has changed, too."""
+
+    def labs(self) -> list[Lab]:
+        found = book_labs.labs(self.env.app)
+        for lab in found:
+            self.env.note_dependency(str(lab.path))
+        return found
+
+
+class Objectives(TeachingDirective):
     """Each lesson with what it is for, what it builds on, and its lab."""
 
     def run(self) -> list[nodes.Node]:
-        found, all_labs = self.lessons(), book_labs.labs(self.env.app)
+        found, all_labs = self.lessons(), self.labs()
         made: list[nodes.Node] = []
         for lesson in found:
             link = book_lessons.link_to(lesson, self.env.docname, f"{lesson.number}. {lesson.title}")
@@ -153,12 +164,12 @@ class Objectives(book_lessons.LessonDirective):
         yield nodes.Text(". " if before else "")
         for lab in (one for one in all_labs if one.stem == lesson.about["lab"]):
             yield nodes.Text("Lab: ")
-            yield book_labs._link(lab.docname, self.env.docname, lab.title)
+            yield book_labs.link_to(lab.docname, self.env.docname, lab.title)
             yield nodes.Text(f", {lab_minutes(lab)} minutes.")
 
 
-class Syllabus(book_lessons.LessonDirective):
-    """A plan as a table: {syllabus} 6."""
+class Syllabus(TeachingDirective):
+    """A plan as a table: {syllabus} 6. One with something wrong is a warning, so that it fails the build."""
 
     required_arguments = 1
 
@@ -166,10 +177,8 @@ class Syllabus(book_lessons.LessonDirective):
         path = Path(self.env.app.srcdir) / "book" / "syllabus.toml"
         self.env.note_dependency(str(path))
         self.by_stem = {one.about["stem"]: one for one in self.lessons()}
-        self.labs_by_stem = {one.stem: one for one in book_labs.labs(self.env.app)}
-        for lab in self.labs_by_stem.values():
-            self.env.note_dependency(str(lab.path))
-        weeks = plan(path, int(self.arguments[0]))
+        self.labs_by_stem = {one.stem: one for one in self.labs()}
+        weeks = self.weeks(path)
         notes = any(week.note for week in weeks)
         rows, sums = [], [0, 0]
         for number, week in enumerate(weeks, 1):
@@ -181,7 +190,27 @@ class Syllabus(book_lessons.LessonDirective):
             rows.append(cells + [week.note] * notes)
         rows.append(["all", "", "", *map(hours, (*sums, sum(sums))), *[""] * notes])
         header = ["week", "lessons", "labs given out", "lessons take", "labs take", "together"]
-        return [book_lessons._table(header + ["besides"] * notes, rows)]
+        table = book_lessons.make_table(header + ["besides"] * notes, rows)
+        table["classes"].append("syllabus")
+        return [table]
+
+    def weeks(self, path: Path) -> list[Week]:
+        """The plan, once nothing is wrong with it."""
+        found = list(self.by_stem.values())
+        builds_on = {
+            one.about["stem"]: {before.about["stem"] for before in needs(one, found)} for one in found
+        }
+        lab_of = {
+            one.about["lab"]: one.about["stem"] for one in found if one.about["lab"] in self.labs_by_stem
+        }
+        try:
+            weeks = plan(path, int(self.arguments[0]))
+            problems = list(wrong(weeks, builds_on, lab_of))
+        except ValueError as error:
+            problems, weeks = [str(error)], []
+        if problems:
+            raise self.warning(f"syllabus {self.arguments[0]}: {'; '.join(problems)}")
+        return weeks
 
     def links(self, stems: Sequence[str]) -> nodes.Element:
         """By number and the head of the title: seven columns leave no room for what comes after a colon."""
@@ -192,7 +221,7 @@ class Syllabus(book_lessons.LessonDirective):
 
     def lab_links(self, stems: Sequence[str]) -> nodes.Element:
         labs = (self.labs_by_stem[stem] for stem in stems)
-        return _joined(book_labs._link(lab.docname, self.env.docname, lab.title) for lab in labs)
+        return _joined(book_labs.link_to(lab.docname, self.env.docname, lab.title) for lab in labs)
 
 
 def _joined(links: Iterator[nodes.Element]) -> nodes.Element:
@@ -211,11 +240,17 @@ def authors(cff: dict[str, Any]) -> list[str]:
 
     >>> authors({"authors": [{"family-names": "Lovelace", "given-names": "Ada"}, {"name": "The authors"}]})
     ['Lovelace, Ada', '{The authors}']
+    >>> authors({"authors": [{"given-names": "Suharto"}, {"alias": "_why"}]})  # no name is required
+    ['Suharto', '{_why}']
     """
-    return [
-        f"{{{one['name']}}}" if "name" in one else f"{one['family-names']}, {one['given-names']}"
-        for one in cff["authors"]
-    ]
+    return [_author(one) for one in cff["authors"]]
+
+
+def _author(one: dict[str, str]) -> str:
+    names = [one[key] for key in ("family-names", "given-names") if one.get(key)]
+    if names:
+        return ", ".join(names)
+    return f"{{{one.get('name') or one['alias']}}}"
 
 
 def bibtex(cff: dict[str, Any], address: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 GLOSSARY = "book/glossary"
 EVERYDAY = frozenset(
@@ -36,10 +37,9 @@ EVERYDAY = frozenset(
         "overhead",
         "parameter",
         "peak",
-        "positions",
+        "position",
         "residual",
         "sampling",
-        "scale",
         "slot",
         "step",
         "temperature",
@@ -58,6 +58,20 @@ CLOSED = (
 )
 
 
+def normal(form: str) -> str:
+    """How forms are compared: a text may write a hyphen or a space.
+
+    >>> normal("Grouped query\\nattention") == normal("grouped-query attention")
+    True
+    """
+    return re.sub(r"[\s-]+", " ", form.lower())
+
+
+def for_lookup(env: BuildEnvironment, docname: str) -> bool:
+    """Whether the page says `lookup: true` at its top."""
+    return str(env.metadata.get(docname, {}).get("lookup", "")).lower() == "true"
+
+
 def forms(term: str) -> list[str]:
     """How a text may write a term, in lower case and the singular.
 
@@ -69,7 +83,7 @@ def forms(term: str) -> list[str]:
 
 
 def glossary(text: str) -> dict[str, tuple[str, str]]:
-    """From a form to its term and the stem of the lesson that introduces it.
+    """From the normal form to its term and the stem of the lesson that introduces it.
 
     >>> glossary("\\n\\nslot\\n  A place. ({lesson}`paged_cache`)\\n\\n")
     {'slot': ('slot', 'paged_cache')}
@@ -78,7 +92,7 @@ def glossary(text: str) -> dict[str, tuple[str, str]]:
     for term, meaning in re.findall(r"^(\w[^\n:`]*)\n((?:  [^\n]+\n)+)", text, flags=re.M):
         stem = re.search(r"\{lesson\}`(\w+)`", meaning)
         for form in forms(term):
-            found[form] = (term, stem[1] if stem else "")
+            found[normal(form)] = (term, stem[1] if stem else "")
     return found
 
 
@@ -86,14 +100,14 @@ def glossary(text: str) -> dict[str, tuple[str, str]]:
 def _read(path: Path, written: int) -> tuple[dict[str, tuple[str, str]], re.Pattern[str]]:
     known = glossary(path.read_text(encoding="utf-8"))
     words = sorted(known, key=len, reverse=True)
-    either = "|".join(re.escape(word).replace(r"\ ", r"[\s-]+").replace(r"\-", r"[\s-]") for word in words)
+    either = "|".join(re.escape(word).replace(r"\ ", r"[\s-]+") for word in words)
     return known, re.compile(rf"(?<![\w/.-])({either})(?:s|es)?(?![\w/]|-\w)", flags=re.I)
 
 
 def link(app: Sphinx, doctree: nodes.document) -> None:
     docname = app.env.docname
     path = Path(app.srcdir) / f"{GLOSSARY}.md"
-    if not path.is_file() or docname == GLOSSARY or "lookup" in app.env.metadata.get(docname, {}):
+    if not path.is_file() or docname == GLOSSARY or for_lookup(app.env, docname):
         return
     app.env.note_dependency(str(path))
     known, pattern = _read(path, path.stat().st_mtime_ns)
@@ -125,13 +139,9 @@ def _link_in(
     made: list[nodes.Node] = []
     start, whole = 0, text.astext()
     for match in pattern.finditer(whole):
-        form = re.sub(r"\s+", " ", match[1].lower())
-        term, home = (
-            known.get(form)
-            or known.get(form.replace("-", " "))
-            or known.get(form.replace(" ", "-"), ("", ""))
-        )
-        if not term or term in done or (form in EVERYDAY and home != stem):
+        form = normal(match[1])
+        term, home = known[form]
+        if term in done or (form in EVERYDAY and home != stem):
             continue
         done.add(term)
         made += [nodes.Text(whole[start : match.start()]), _term(docname, term, match[0])]

@@ -1,5 +1,5 @@
-// What the page around the text does: colours, chapters on a phone, copy buttons, where one is, the search.
-// Each part leaves the page as it was if something it needs is missing.
+// What the page around the text does: colours, chapters on a phone, copy buttons, where one is. The search, in
+// search.js, comes after this and uses `window.bookElement`.
 (function () {
   'use strict';
   const root = document.documentElement;
@@ -12,6 +12,7 @@
     node.append(...children);
     return node;
   }
+  window.bookElement = element;
 
   // ---- Light, dark, or as the system wishes
   const WISH = 'memory-bound.theme';
@@ -41,6 +42,7 @@
   const chapters = $('#chapters');
   const menu = $('.tool.menu');
   menu.setAttribute('role', 'button');
+  root.classList.add('js'); // from here on the chapters open by their class, no longer by the address
   function open(shown) {
     chapters.classList.toggle('open', shown);
     menu.setAttribute('aria-expanded', shown);
@@ -61,6 +63,12 @@
     if (event.key !== 'Escape' || !chapters.classList.contains('open')) return;
     open(false);
     menu.focus();
+  });
+  // A link may lead to where one is, and a page may come back as it was left.
+  chapters.addEventListener('click', (event) => {
+    if (!event.target.closest('a') || !chapters.classList.contains('open')) return;
+    open(false);
+    $('main').focus({ preventScroll: true });
   });
   matchMedia('(min-width: 60rem)').addEventListener('change', () => open(false));
   const here = $('a.current', chapters);
@@ -83,73 +91,57 @@
     heads.forEach((head) => watch.observe(head));
   }
 
-  // ---- Code: a button that copies it, without prompts and output
+  // ---- Code: a button that copies it; of a session, what was typed, without prompts and output
   function textOf(block) {
-    const copy = block.cloneNode(true);
-    const prompts = $$('.gp', copy).length > 0;
-    if (!prompts) return copy.textContent;
-    $$('.go, .gr, .gt', copy).forEach((part) => part.remove());
-    return copy.textContent.split('\n').filter((line) => /^(>>>|\.\.\.|\$)( |$)/.test(line))
-      .map((line) => line.replace(/^(>>>|\.\.\.|\$) ?/, '')).join('\n');
+    const lines = block.textContent.replace(/\n$/, '').split('\n');
+    if (!$('.gp', block)) return lines.join('\n');
+    return lines.filter((line) => /^(>>>|\.\.\.)( |$)/.test(line)).map((line) => line.slice(4)).join('\n');
   }
   async function put(text) {
     try {
       await navigator.clipboard.writeText(text);
+      return true;
     } catch (blocked) { // a page from disk, in some browsers
+      const before = document.activeElement;
       const area = element('textarea', { class: 'unseen' });
       area.value = text;
       document.body.append(area);
       area.select();
-      document.execCommand('copy');
+      const copied = document.execCommand('copy');
       area.remove();
+      before.focus({ preventScroll: true });
+      return copied;
     }
   }
+  const told = element('p', { class: 'unseen', role: 'status' });
+  document.body.append(told);
   $$('.bd-article div.highlight').forEach((box) => {
     const block = $('pre', box);
     if (!block || box.closest('.cell_output')) return;
-    const copy = element('button', { class: 'copy', type: 'button', 'aria-label': 'Copy this code' }, 'Copy');
+    const word = element('span', {}, 'Copy');
+    const copy = element('button', { class: 'copy', type: 'button' }, word, element('span', { class: 'unseen' }, ' this code'));
     copy.addEventListener('click', async () => {
-      await put(textOf(block).replace(/\n$/, ''));
-      copy.textContent = 'Copied';
-      setTimeout(() => { copy.textContent = 'Copy'; }, 1500);
+      word.textContent = await put(textOf(block)) ? 'Copied' : 'Not copied';
+      told.textContent = word.textContent;
+      setTimeout(() => { word.textContent = 'Copy'; told.textContent = ''; }, 1500);
     });
     box.append(copy);
   });
 
-  // ---- What scrolls sideways can be scrolled by keys
-  const wide = '.bd-article pre, .bd-article .table-scroll, .bd-article .formula, .bd-article .formula-in-line, .bd-article div.output.text_html';
+  // ---- What scrolls sideways can be scrolled by keys, and says what it is. A group: hundreds of regions would be
+  // landmarks that lead nowhere.
+  const wide = {
+    pre: 'Code', '.table-scroll': 'Table', '.formula': 'Formula', '.formula-in-line': 'Formula', 'div.output.text_html': 'Output',
+  };
+  const boxes = Object.entries(wide).flatMap(([selector, name]) => $$(`.bd-article ${selector}`).map((box) => [box, name]));
   function reachable() {
-    $$(wide).forEach((box) => {
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-      else box.removeAttribute('tabindex');
+    const scrolls = boxes.map(([box]) => box.scrollWidth > box.clientWidth + 1); // all read before any is written
+    boxes.forEach(([box, name], i) => {
+      const said = { tabindex: 0, role: 'group', 'aria-label': `${name}, scrolls sideways` };
+      Object.entries(said).forEach(([key, value]) => (scrolls[i] ? box.setAttribute(key, value) : box.removeAttribute(key)));
     });
   }
   reachable();
   addEventListener('resize', reachable);
   document.addEventListener('toggle', reachable, true); // what was folded has a width only now
-
-  // ---- The search: its index is fetched when it is asked for
-  const dialog = $('dialog.search');
-  const box = $('.search-box', dialog);
-  function search() {
-    if (dialog.open) return;
-    dialog.showModal();
-    window.bookSearch(box);
-  }
-  $('.tool.find').addEventListener('click', (event) => {
-    event.preventDefault();
-    search();
-  });
-  document.addEventListener('keydown', (event) => {
-    const typing = event.target.closest('input, textarea, select, [contenteditable]');
-    if ((event.key === '/' && !typing && !event.ctrlKey && !event.metaKey) || (event.key === 'k' && (event.ctrlKey || event.metaKey))) {
-      event.preventDefault();
-      search();
-    }
-  });
-  dialog.addEventListener('click', (event) => {
-    if (event.target === dialog || event.target.closest('li a')) dialog.close();
-  });
-  const inPage = $('.search-box[data-page]');
-  if (inPage) window.bookSearch(inPage, new URLSearchParams(location.search).get('q') || '');
 })();

@@ -2,23 +2,32 @@
 // The index is a script, so it loads from disk, too; nothing else is fetched.
 (function () {
   'use strict';
+  const element = window.bookElement;
+  if (!element) return; // then the button is a link to the search's page
   const SHOWN = 30;
+  const asked = {};
   let index = null;
-  let loading = null;
+  let ready = false;
 
   // searchindex.js calls this.
   window.Search = { setIndex(data) { index = data; } };
 
+  // Loaded once; what failed is asked for again the next time.
   function script(name) {
-    return new Promise((done, failed) => {
+    asked[name] = asked[name] || new Promise((done, failed) => {
       const node = document.createElement('script');
       node.src = document.documentElement.dataset.content_root + name;
       node.onload = done;
-      node.onerror = () => failed(new Error(name));
+      node.onerror = () => {
+        delete asked[name];
+        node.remove();
+        failed(new Error(name));
+      };
       document.head.append(node);
     });
+    return asked[name];
   }
-  const load = () => (loading = loading || Promise.all([script('_static/language_data.js'), script('searchindex.js')]));
+  const load = () => Promise.all([script('_static/language_data.js'), script('searchindex.js')]);
 
   const address = (page) => `${document.documentElement.dataset.content_root}${index.docnames[page]}.html`;
   const nameOf = (page) => index.titles[page].replace(/<[^>]*>/g, ''); // a title may hold markup
@@ -102,48 +111,80 @@
       .slice(0, SHOWN);
   }
 
-  function element(tag, attributes, ...children) {
-    const node = document.createElement(tag);
-    Object.entries(attributes).forEach(([name, value]) => node.setAttribute(name, value));
-    node.append(...children);
-    return node;
-  }
-
   const row = (one) => element('li', {}, element('a', { href: one.link },
     element('span', {}, `${one.kind} `), element('b', {}, one.title),
     element('span', {}, one.where ? ` · ${one.where}` : '')));
 
-  // A field with its answers in `box`, made once.
-  window.bookSearch = function (box, first = '') {
-    if (!box.firstChild) {
-      const id = box.hasAttribute('data-page') ? 'search-here' : 'search-over';
-      const field = element('input', { id, type: 'search', autocomplete: 'off', spellcheck: 'false' });
-      const said = element('p', { role: 'status' });
-      const found = element('ol', { 'aria-label': 'Found' });
-      box.append(element('label', { for: id }, 'Sections, terms, names of the package, words'), field, said, found);
-      const show = () => {
-        const answers = index ? answer(field.value) : [];
-        found.replaceChildren(...answers.map(row));
-        const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
-        said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
-      };
-      field.addEventListener('input', show);
-      box.addEventListener('keydown', (event) => {
-        if (event.key === 'Escape' && box.closest('dialog')) box.closest('dialog').close(); // not first the field
-        if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp' && event.key !== 'Enter') return;
-        const stops = [field, ...found.querySelectorAll('a')];
-        const at = stops.indexOf(document.activeElement);
-        if (event.key === 'Enter') {
-          if (at === 0) event.preventDefault();
-          if (at === 0 && stops[1]) stops[1].click();
-          return;
-        }
-        event.preventDefault();
-        stops[Math.max(0, Math.min(stops.length - 1, at + (event.key === 'ArrowDown' ? 1 : -1)))].focus();
-      });
-      field.value = first;
-      load().then(show, () => { said.textContent = 'The index of this book could not be loaded.'; });
+  // A field with its answers in `box`.
+  function make(box, first) {
+    const id = box.hasAttribute('data-page') ? 'search-here' : 'search-over';
+    const field = element('input', { id, type: 'search', autocomplete: 'off', spellcheck: 'false' });
+    const said = element('p', { role: 'status' });
+    const found = element('ol', { 'aria-label': 'Found' });
+    box.append(element('label', { for: id }, 'Sections, terms, names of the package, words'), field, said, found);
+
+    function show() {
+      const answers = answer(field.value);
+      found.replaceChildren(...answers.map(row));
+      const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
+      said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
     }
-    box.querySelector('input').focus();
-  };
+    async function update() {
+      if (ready) return show();
+      if (!said.textContent) said.textContent = 'Loading the index.';
+      try {
+        await load();
+        ready = true;
+      } catch (failed) {
+        said.textContent = 'The index of this book could not be loaded. Typing tries again.';
+      }
+      return ready && show();
+    }
+    field.value = first;
+    field.addEventListener('input', update);
+    field.addEventListener('focus', update);
+    box.addEventListener('keydown', (event) => {
+      if (event.isComposing) return; // these keys belong to the input method
+      if (event.key === 'Escape' && box.closest('dialog')) box.closest('dialog').close(); // not first the field
+      if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp' && event.key !== 'Enter') return;
+      const stops = [field, ...found.querySelectorAll('a')];
+      const at = stops.indexOf(document.activeElement);
+      if (event.key === 'Enter') {
+        if (at === 0) event.preventDefault();
+        if (at === 0 && stops[1]) stops[1].click();
+        return;
+      }
+      event.preventDefault();
+      stops[Math.max(0, Math.min(stops.length - 1, at + (event.key === 'ArrowDown' ? 1 : -1)))].focus();
+    });
+    return field;
+  }
+
+  // ---- Over the page, at the button or Ctrl+K; and on the search's own page
+  const dialog = document.querySelector('dialog.search');
+  let over = null;
+  let outside = false; // whether a press began on what lies behind the dialog
+
+  function open(event) {
+    event.preventDefault();
+    if (dialog.open) return;
+    dialog.showModal();
+    over = over || make(dialog.querySelector('.search-box'), '');
+    over.focus();
+  }
+  function behind(event) {
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    return event.clientX < left || event.clientX > right || event.clientY < top || event.clientY > bottom;
+  }
+  document.querySelector('.tool.find').addEventListener('click', open);
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'k' && (event.ctrlKey || event.metaKey)) open(event);
+  });
+  dialog.addEventListener('pointerdown', (event) => { outside = behind(event); });
+  dialog.addEventListener('click', (event) => {
+    if ((outside && behind(event)) || event.target.closest('li a')) dialog.close();
+    outside = false;
+  });
+  const inPage = document.querySelector('.search-box[data-page]');
+  if (inPage) make(inPage, new URLSearchParams(location.search).get('q') || '').focus();
 })();
