@@ -1,4 +1,4 @@
-"""tools/bundle.py: the same book gives the same bytes, nothing that a page needs is missing, none leaves."""
+"""tools/bundle.py: the same book gives the same bytes, nothing is missing or out of date, none leaves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +15,10 @@ from bs4 import BeautifulSoup
 
 import book_pages
 import bundle
+import chromium
 import made_book
+import pdf
+import pdf_check
 from test_figures import browser  # noqa: F401  (a fixture)
 
 ADDRESSES = ("src", "href", "poster", "data")
@@ -45,7 +49,7 @@ def missing(folder: Path) -> list[str]:
             if parts.scheme or parts.netloc or not parts.path:
                 continue
             if not (path.parent / unquote(parts.path)).resolve().exists():
-                found.append(f"{path.relative_to(folder)}: {address}")
+                found.append(f"{path.relative_to(folder).as_posix()}: {address}")
     return found
 
 
@@ -94,8 +98,10 @@ def test_all_lies_in_one_folder_in_order_with_readme_and_pdf(packed):
 def test_what_only_the_build_needs_stays_out(packed):
     _, _, folder = packed
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert not names & {".buildinfo", "_static/book.js.map", "_static/locales/xx.po"}
-    assert {"_static/book.js", "_static/book.css", "_downloads/0a/one.py"} <= names
+    built = made_book.make(folder / "again")
+    made = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
+    assert made - names == {".buildinfo", "objects.inv"}
+    assert names - made == {"memory-bound.pdf", "README.txt"}
 
 
 def test_every_file_that_a_page_refers_to_is_there(packed):
@@ -115,6 +121,99 @@ def test_a_book_that_is_not_built_says_what_to_run(tmp_path):
     (html / "notebooks" / "two.html").unlink()
     with pytest.raises(SystemExit, match="make book"):
         bundle.main(["--root", str(tmp_path)])
+
+
+def printer(monkeypatch, status=0):
+    """In place of printing: each run writes another PDF, and returns `status`."""
+    runs = []
+
+    def main(arguments):
+        runs.append(arguments)
+        target = Path(arguments[1]) / "_build" / pdf.NAME
+        target.write_bytes(b"%%PDF-1.7 of run %d" % len(runs))
+        return status
+
+    monkeypatch.setattr(pdf, "main", main)
+    return runs
+
+
+def printed_in(root):
+    with zipfile.ZipFile(root / "dist" / "memory-bound-1.2.3.zip") as archive:
+        return archive.read("memory-bound-1.2.3/memory-bound.pdf")
+
+
+def test_the_pdf_is_printed_each_time_and_packed(tmp_path, monkeypatch, capsys):
+    """Also where one lies there that is newer than every page: it may be of another version."""
+    made_book.make(tmp_path)
+    (tmp_path / "_build" / pdf.NAME).write_bytes(b"of another version")
+    runs = printer(monkeypatch)
+    assert bundle.main(["--root", str(tmp_path)]) == 0
+    assert printed_in(tmp_path) == b"%PDF-1.7 of run 1"
+    assert "memory-bound-1.2.3.zip" in capsys.readouterr().out
+    assert bundle.main(["--root", str(tmp_path)]) == 0
+    assert printed_in(tmp_path) == b"%PDF-1.7 of run 2"
+    assert runs == [["--root", str(tmp_path)]] * 2
+    assert [path.name for path in (tmp_path / "dist").iterdir()] == ["memory-bound-1.2.3.zip"]
+
+
+def test_without_a_pdf_there_is_no_archive(tmp_path, monkeypatch):
+    made_book.make(tmp_path)
+    printer(monkeypatch, status=3)
+    assert bundle.main(["--root", str(tmp_path)]) == 3
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize("cite", [None, 'title: "Small: made for a test"\n'])
+def test_a_missing_version_is_named_before_printing(tmp_path, monkeypatch, cite):
+    made_book.make(tmp_path)
+    (tmp_path / "CITATION.cff").unlink()
+    if cite:
+        (tmp_path / "CITATION.cff").write_text(cite)
+    runs = printer(monkeypatch)
+    with pytest.raises(SystemExit, match=r"CITATION\.cff: expected `version:`"):
+        bundle.main(["--root", str(tmp_path)])
+    assert runs == []
+
+
+def test_an_interrupted_run_leaves_the_archive_of_the_last(packed, monkeypatch):
+    root, target, _ = packed
+    before = target.read_bytes()
+    (root / "small.pdf").write_bytes(b"%PDF-1.7 another")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bundle.pack(root, root / "_build" / "html", root / "small.pdf", target)
+    assert target.read_bytes() == before
+
+
+@pytest.mark.browser
+def test_the_same_book_printed_twice_gives_the_same_bytes(browser, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setattr(chromium, "browser", lambda: nullcontext(browser))
+    archives = []
+    for name, built in (("here", 1_600_000_000), ("there", 1_650_000_000)):
+        html = made_book.make(tmp_path / name, pages_of_two=1)
+        for path in html.rglob("*"):
+            os.utime(path, (built, built))
+        assert bundle.main(["--root", str(tmp_path / name)]) == 0
+        archives.append((tmp_path / name / "dist" / "memory-bound-1.2.3.zip").read_bytes())
+    assert archives[0] == archives[1]
+
+
+@pytest.mark.browser
+def test_a_pdf_that_fails_its_check_is_packed_at_no_try(browser, tmp_path, monkeypatch, capsys):  # noqa: F811
+    made_book.make(tmp_path, pages_of_two=1)
+    monkeypatch.setattr(chromium, "browser", lambda: nullcontext(browser))
+    with monkeypatch.context() as planted:
+        planted.setattr(pdf_check, "problems", lambda *_, **__: ["a planted problem"])
+        for _ in range(2):
+            assert bundle.main(["--root", str(tmp_path)]) == 1
+            assert "a planted problem" in capsys.readouterr().err
+            assert not (tmp_path / "dist").exists()
+    assert bundle.main(["--root", str(tmp_path)]) == 0
 
 
 def opens(browser, folder: Path, names: list[str]) -> list[str]:  # noqa: F811

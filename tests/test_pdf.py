@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import doctest
+import io
 import re
+import time
+from contextlib import nullcontext
 
 import pikepdf
 import pytest
 from bs4 import BeautifulSoup
 
 import book_pages
+import chromium
 import made_book
 import pdf
 import pdf_assemble
@@ -162,6 +166,124 @@ def test_a_section_called_answers_is_no_obstacle(tmp_path):
     assert document.select_one(".answers .depth-2").get_text() == "Hints"
 
 
+def replaced(html, page, old, new):
+    path = html / f"{page}.html"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_markup_that_a_listing_shows_is_text(tmp_path):
+    html = made_book.make(tmp_path)
+    shown = '&lt;div id="x"&gt; &lt;p id="x"&gt; &lt;a href="#gone"&gt; &lt;i id="notebooks-two--lost"&gt;'
+    replaced(html, "notebooks/two", "<h2>Deep", f"<pre>{shown}</pre><h2>Deep")
+    document = BeautifulSoup(pdf_assemble.assemble(tmp_path, html), "html.parser")
+    holds(document)
+    assert '<div id="x">' in document.find(id="notebooks-two").pre.get_text()
+    replaced(html, "book/intro", "two.html#deep", "two.html#lost")
+    with pytest.raises(ValueError, match="lead nowhere: \\['notebooks-two--lost'"):
+        pdf_assemble.assemble(tmp_path, html)
+
+
+def test_an_id_that_stands_twice_is_refused(tmp_path):
+    html = made_book.make(tmp_path)
+    (tmp_path / "mark.svg").write_text('<svg id="notebooks-two--deep"/>')
+    with pytest.raises(ValueError, match="twice: \\['notebooks-two--deep'"):
+        pdf_assemble.assemble(tmp_path, html)
+
+
+def test_a_page_without_a_heading_is_refused(tmp_path):
+    html = made_book.make(tmp_path)
+    (html / "notebooks" / "two.html").write_text('<article class="bd-article"><p>Words</p></article>')
+    with pytest.raises(ValueError, match=r"two\.html: expected a heading"):
+        pdf_assemble.assemble(tmp_path, html)
+
+
+def test_an_anchor_that_leads_nowhere_stays_one(tmp_path):
+    html = made_book.make(tmp_path)
+    replaced(html, "notebooks/two", "<h2>Deep", '<a id="mark">anchor</a><h2>Deep')
+    document = BeautifulSoup(pdf_assemble.assemble(tmp_path, html), "html.parser")
+    assert document.find(id="notebooks-two--mark").attrs == {"id": "notebooks-two--mark"}
+
+
+def test_an_answer_outside_of_every_section_makes_no_heading(tmp_path):
+    html = made_book.make(tmp_path)
+    replaced(html, "notebooks/one", "</article>", "<details><p>Late.</p></details></article>")
+    document = BeautifulSoup(pdf_assemble.assemble(tmp_path, html), "html.parser")
+    holds(document)
+    end = document.select_one("#notebooks-one .answers")
+    assert [heading.get_text() for heading in end.select(".depth-2, .depth-3")] == ["Answers", "Own section"]
+    assert [answer.get_text(" ") for answer in end.select(".answer")][1].split() == ["Answer", "000", "Late."]
+
+
+def test_the_subtitle_is_what_follows_the_colon(tmp_path):
+    html = made_book.make(tmp_path)
+    assert pdf_assemble.title_of(tmp_path, html).subtitle == "Made for a test"
+    (tmp_path / "CITATION.cff").unlink()
+    title = pdf_assemble.title_of(tmp_path, html)
+    assert (title.subtitle, title.version) == ("", "")
+
+
+def one_page():
+    """A PDF with bookmarks, as Chromium would hand it over."""
+    made = io.BytesIO()
+    with pikepdf.new() as document:
+        document.add_blank_page()
+        with document.open_outline() as outline:
+            outline.root.append(pikepdf.OutlineItem("3D attention", 0))
+            outline.root[0].children.append(pikepdf.OutlineItem("4bit weights", 0))
+            outline.root[0].children[0].children.append(pikepdf.OutlineItem("Below", 0))
+        document.save(made)
+    return made.getvalue()
+
+
+def test_what_is_finished_is_the_same_each_time_and_its_bookmarks_folded(tmp_path):
+    title = pdf_assemble.title_of(tmp_path, made_book.make(tmp_path))
+    printed = one_page()
+    for name in ("a", "b"):
+        pdf.finish(printed, tmp_path / f"{name}.pdf", title)
+        time.sleep(1.1)  # an id that is not made from the file alone has the second in it
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    with pikepdf.open(tmp_path / "a.pdf") as document:
+        assert str(document.docinfo["/Author"]) == "Its authors"
+        with document.open_outline() as outline:
+            (item,) = outline.root
+            assert (item.title, item.is_closed) == ("3D attention", True)
+            assert [(below.title, below.is_closed) for below in item.children] == [("4bit weights", True)]
+
+
+def test_a_pdf_that_fails_its_check_is_not_put_in_place(tmp_path, monkeypatch, capsys):
+    html = made_book.make(tmp_path)
+    target = html.parent / pdf.NAME
+    monkeypatch.setattr(chromium, "browser", lambda: nullcontext(None))
+    monkeypatch.setattr(pdf_print, "print_document", lambda *_: (one_page(), {}))
+    arguments = ["--root", str(tmp_path)]
+    assert pdf.main(arguments) == 1  # one empty page is not the book
+    said = capsys.readouterr()
+    assert "PDF: not in the document" in said.err
+    assert str(pdf.unchecked(target)) in said.err
+    assert (said.out, target.exists(), pdf.unchecked(target).is_file()) == ("", False, True)
+    monkeypatch.setattr(pdf_check, "problems", lambda *_, **__: [])
+    assert pdf.main(arguments) == 0
+    assert "1 pages" in capsys.readouterr().out
+    assert (target.is_file(), pdf.unchecked(target).exists()) == (True, False)
+
+
+@pytest.mark.parametrize("embedded", [(True, False), (False, True), (True, True)])
+def test_one_font_of_a_name_that_is_not_in_the_file_is_found(embedded):
+    with pikepdf.new() as document:
+        for whole in embedded:
+            described = pikepdf.Dictionary(Type=pikepdf.Name.FontDescriptor)
+            if whole:
+                described.FontFile2 = document.make_stream(b"outlines")
+            font = pikepdf.Dictionary(
+                Type=pikepdf.Name.Font, BaseFont=pikepdf.Name.Arial, FontDescriptor=described
+            )
+            page = document.add_blank_page()
+            page.obj.Resources = pikepdf.Dictionary(Font=pikepdf.Dictionary(F1=font))
+        assert pdf_check._of_fonts(document) == ([] if all(embedded) else ["not embedded: /Arial"])
+
+
 @pytest.mark.slow
 def test_the_book_is_whole():
     html = built_book()
@@ -232,6 +354,16 @@ def test_printed_contents_say_where_chapters_begin(browser, tmp_path):  # noqa: 
 
 
 @pytest.mark.browser
+def test_bookmarks_of_long_titles_have_their_spaces(browser, tmp_path):  # noqa: F811
+    html = made_book.make(tmp_path, pages_of_two=1)
+    long = " ".join(f"{number}bit words that need lines" for number in range(2, 8))
+    replaced(html, "notebooks/two", "Two</h1>", f"{long}</h1>")
+    assert pdf.write(tmp_path, html, tmp_path / "small.pdf", browser) == []
+    with pikepdf.open(tmp_path / "small.pdf") as document, document.open_outline() as outline:
+        assert outline.root[-1].children[-1].title == f"2 {long}"
+
+
+@pytest.mark.browser
 def test_what_does_not_fit_the_paper_is_refused(browser, tmp_path):  # noqa: F811
     html = made_book.make(tmp_path, pages_of_two=1)
     path = html / "notebooks" / "two.html"
@@ -239,6 +371,47 @@ def test_what_does_not_fit_the_paper_is_refused(browser, tmp_path):  # noqa: F81
     path.write_text(path.read_text(encoding="utf-8").replace("<h2>Deep", f"{wide}<h2>Deep"), encoding="utf-8")
     with pytest.raises(pdf_print.Overflow, match="wide wide"):
         pdf.write(tmp_path, html, tmp_path / "wide.pdf", browser)
+
+
+@pytest.mark.browser
+def test_what_is_too_wide_becomes_smaller_or_breaks(browser, tmp_path):  # noqa: F811
+    html = made_book.make(tmp_path, pages_of_two=1)
+    wider = f'<table class="wider"><tr>{"<td>TWELVELETTERS</td>" * 16}</tr></table>'
+    replaced(html, "notebooks/two", "<h2>Deep", f"{wider}<h2>Deep")
+    document = tmp_path / "book.html"
+    document.write_text(pdf_assemble.assemble(tmp_path, html), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 605, "height": 900})
+    page.emulate_media(media="print")
+    page.goto(document.as_uri())
+    page.add_script_tag(path=pdf_print.SCRIPT)
+
+    def sizes(selector):
+        look = "nodes => nodes.map(node => parseFloat(getComputedStyle(node).fontSize))"
+        return page.eval_on_selector_all(f"#notebooks-two {selector}", look)
+
+    before = {kind: sizes(kind) for kind in ("table", ".formula")}
+    assert page.evaluate("() => paper.beyond().length") >= 3
+    page.evaluate("() => paper.fit()")
+    assert page.evaluate("() => paper.beyond()") == []
+    (wider_before, narrow_before, wide_before), (wider_after, narrow, wide) = before["table"], sizes("table")
+    assert wider_after < wide < wide_before == wider_before
+    assert narrow == narrow_before
+    assert page.eval_on_selector_all(".breaks", "nodes => nodes.map(node => node.className)") == [
+        "wider short breaks"
+    ]
+    (plain_before, long_before), (plain, long) = before[".formula"], sizes(".formula")
+    assert plain == plain_before
+    assert 0.6 * long_before <= long < long_before
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_missing_picture_is_called_missing(browser, tmp_path):  # noqa: F811
+    html = made_book.make(tmp_path, pages_of_two=1)
+    (html / "_images" / "light.png").unlink()
+    with pytest.raises(ValueError, match=r"^not found: \['file://.*light\.png'\]$") as raised:
+        pdf.write(tmp_path, html, tmp_path / "small.pdf", browser)
+    assert raised.type is ValueError
 
 
 @pytest.mark.browser
@@ -254,8 +427,10 @@ def test_checks_find_what_is_planted(browser, tmp_path):  # noqa: F811
                 for key in pdf_check.FONT_FILES:
                     if key in font:
                         del font[key]
-        link = next(a for page in document.pages for a in page.obj.get("/Annots", []) if "/Dest" in a)
+        del document.Root.Outlines
+        link, other = [a for page in document.pages for a in page.obj.get("/Annots", []) if "/Dest" in a][:2]
         link.Dest = pikepdf.Name("/nowhere")
+        other.A = pikepdf.Dictionary(S=pikepdf.Name.URI, URI="file:///home/one/book.html")
         document.save(broken)
     said = pdf_check.problems(
         broken, expected={"notebooks-one": 99}, slugs=["notebooks-two", "book-intro"], title="Another"
@@ -268,5 +443,9 @@ def test_checks_find_what_is_planted(browser, tmp_path):  # noqa: F811
         "other pages",
         "another order",
         "title",
+        "no bookmarks",
+        "file:///home/one/book.html, which is on one machine only",
     ):
         assert any(words in sentence for sentence in said), f"{words}: {said}"
+    said = pdf_check.problems(broken, expected={}, slugs=["book-intro", "gone"], title="Small & made")
+    assert "not in the document: ['gone']" in said

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
+import chromium
 import made_book
 import screenshots
 from test_figures import browser  # noqa: F401  (a fixture)
@@ -52,7 +55,9 @@ def test_a_run_writes_each_page_in_each_theme_and_width(tmp_path, browser):  # n
             with Image.open(folder / names[0]) as picture:
                 assert picture.width == width
                 assert picture.convert("RGB").getpixel((1, 1)) == (paper, paper, paper)
-            assert (out / f"{theme}-{width}.png").is_file()
+            with Image.open(out / f"{theme}-{width}.png") as sheet:
+                ground, first = sheet.getpixel((1, 1)), sheet.getpixel((screenshots.THUMB, 8))
+            assert (ground, first) == ((138, 148, 163), (paper, paper, paper))
     assert not stale.exists()
 
 
@@ -70,3 +75,34 @@ def test_only_names_pages_and_says_so_where_there_is_none(tmp_path):
     assert screenshots.pages(tmp_path, html, ["one", "intro"]) == ["book/intro", "notebooks/one"]
     with pytest.raises(SystemExit, match="notebooks/two"):
         screenshots.pages(tmp_path, html, ["three"])
+
+
+# -------------------------------------------------------------- tools/chromium.py, which finds the browser
+
+
+def started(monkeypatch, on_path, launch):
+    monkeypatch.setattr(chromium, "installed", lambda: on_path)
+    return chromium.launch(SimpleNamespace(launch=launch))
+
+
+def test_the_browser_on_the_path_or_chrome_where_it_is_installed(monkeypatch):
+    def how(**options):
+        return {key: value for key, value in options.items() if key != "args"}
+
+    assert started(monkeypatch, "/bin/chromium", how) == {"executable_path": "/bin/chromium"}
+    assert started(monkeypatch, None, how) == {"channel": "chrome"}
+
+
+def test_no_browser_says_what_to_install_and_another_failure_what_it_is(monkeypatch):
+    error = pytest.importorskip("playwright.sync_api").Error
+
+    def fails(words):
+        def launch(**_):
+            raise error(words)
+
+        return launch
+
+    with pytest.raises(SystemExit, match="no Chromium or Chrome found"):
+        started(monkeypatch, None, fails("Chromium distribution 'chrome' is not found at /opt/google/chrome"))
+    with pytest.raises(error, match="closed"):
+        started(monkeypatch, None, fails("the browser has been closed"))

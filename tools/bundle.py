@@ -1,14 +1,16 @@
 """Pack the built book to be taken along: `python tools/bundle.py`, after `make book`.
 
 dist/memory-bound-<version>.zip holds the pages, the PDF and a README; unpacked, it opens from the disk
-without a network. The same book gives the same bytes: names are sorted, times and permissions fixed. The PDF
-is printed first if there is none or if it is older than the pages.
+without a network. The PDF is printed first, so that it is of the same book.
+
+The same book gives the same bytes: names are sorted, times and permissions fixed; the date in the PDF is
+SOURCE_DATE_EPOCH, which `make bundle` sets to the time of the last commit.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import os
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -19,11 +21,7 @@ import yaml
 import book_pages
 import pdf
 
-# Made by the build for the build, or in languages that the book is not in.
-LEFT_OUT = re.compile(
-    r"(^|/)(\.buildinfo[^/]*|\.nojekyll|objects\.inv|.*\.map|.*\.doctree|\.doctrees/.*|.*\.po|.*\.mo)$"
-    r"|^_static/locales/|^jupyter_execute/"
-)
+LEFT_OUT = {".buildinfo", "objects.inv"}  # for the next build, and for the builds of other books
 TIME = (1980, 1, 1, 0, 0, 0)  # the first that the format knows
 README = """{title}, version {version}
 
@@ -37,16 +35,20 @@ Open index.html in a browser. Everything works without a network, figures includ
 def version(root: Path) -> str:
     """From CITATION.cff.
 
-    Raises  KeyError, FileNotFoundError: it does not say
+    Raises  SystemExit: it does not say
     """
-    return str(yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))["version"])
+    cite = root / "CITATION.cff"
+    said = yaml.safe_load(cite.read_text(encoding="utf-8")) if cite.is_file() else {}
+    if not said.get("version"):
+        raise SystemExit(f"{cite}: expected `version:`; the archive is named after it")
+    return str(said["version"])
 
 
 def files(html: Path) -> Iterator[tuple[str, Path]]:
     """What is packed of the built book, as (name in the book, file), sorted by name."""
     found = {path.relative_to(html).as_posix(): path for path in html.rglob("*") if path.is_file()}
     for name in sorted(found):
-        if not LEFT_OUT.search(name):
+        if name not in LEFT_OUT:
             yield name, found[name]
 
 
@@ -65,7 +67,10 @@ def pack(root: Path, html: Path, printed: Path, target: Path) -> int:
     for licence in ("LICENSE", "LICENSE-TEXT"):
         if (root / licence).is_file():
             entries[licence] = (root / licence).read_bytes()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    made = target.with_suffix(
+        ".part"
+    )  # an interrupted run leaves no half archive under the name of a release
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(entries):
             entry = zipfile.ZipInfo(f"{folder}/{name}", TIME)
             entry.compress_type, entry.create_system, entry.external_attr = (
@@ -74,6 +79,7 @@ def pack(root: Path, html: Path, printed: Path, target: Path) -> int:
                 0o644 << 16,
             )
             archive.writestr(entry, entries[name])
+    os.replace(made, target)
     return len(entries)
 
 
@@ -82,12 +88,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=book_pages.ROOT, help="with _config.yml and _toc.yml")
     root = parser.parse_args(argv).root.resolve()
     html, printed = book_pages.built(root), root / "_build" / pdf.NAME
-    newest = max((html / f"{name}.html").stat().st_mtime for name in book_pages.names(root))
-    if not printed.is_file() or printed.stat().st_mtime < newest:
-        status = pdf.main(["--root", str(root)])
-        if status:
-            return status
-    target = root / "dist" / f"memory-bound-{version(root)}.zip"
+    target = root / "dist" / f"memory-bound-{version(root)}.zip"  # asked for before a minute of printing
+    status = pdf.main(["--root", str(root)])
+    if status:
+        return status
     n_files = pack(root, html, printed, target)
     print(f"Bundle: {target}\n        {n_files} files, {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -11,6 +11,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ import book_pages
 import chromium
 
 VERSION = "13.5.0"
+NODE = (22, 19)  # the first that this version runs on
+TIMEOUT_S = 600.0
 CATEGORIES = ("performance", "accessibility", "best-practices")
 PROMISED = 95
 PRESETS = ("mobile", "desktop")
@@ -123,20 +126,50 @@ def read(report: dict[str, Any]) -> Report:
     return Report(scores, [text for _, text in sorted(failing, key=lambda pair: -pair[0])], n_bytes)
 
 
-def measure(address: str, preset: str, out: Path) -> Report:
-    """One run of Lighthouse.
+def npx() -> str:
+    """The path of npx. On Windows it is npx.cmd, which a bare name does not start.
 
-    Raises  RuntimeError: it failed; what it said last
+    Raises  SystemExit: it is missing, or Node.js is older than this version of Lighthouse takes
     """
-    command = ["npx", "--yes", f"lighthouse@{VERSION}", address, "--quiet", "--output=json"]
+    path, said = shutil.which("npx"), _node()
+    version = re.match(r"v(\d+)\.(\d+)", said)
+    if path is None or version is None or (int(version[1]), int(version[2])) < NODE:
+        raise SystemExit(
+            f"Lighthouse {VERSION} needs npx, and Node.js {NODE[0]}.{NODE[1]} or later; "
+            f"there is {said or 'none'}. The project itself does not need it."
+        )
+    return path
+
+
+def _node() -> str:
+    """What Node.js says of its version, as 'v22.19.0'; '' where there is none."""
+    path = shutil.which("node")
+    if path is None:
+        return ""
+    return subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def measure(npx: str, address: str, preset: str, out: Path) -> Report:
+    """One run of Lighthouse, started by `npx`; its own report goes to `out`.
+
+    Raises  RuntimeError: it failed, and what it said last; or it took longer than TIMEOUT_S
+    """
+    command = [npx, "--yes", f"lighthouse@{VERSION}", address, "--quiet", "--output=json"]
     command += [
         f"--output-path={out}",
         f"--chrome-flags={FLAGS}",
         f"--only-categories={','.join(CATEGORIES)}",
     ]
     command += ["--preset=desktop"] if preset == "desktop" else []
-    environment = {**os.environ, "CHROME_PATH": chromium.installed() or ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    path = chromium.installed()  # where there is none, Lighthouse looks for Chrome where it is installed
+    environment = {**os.environ, **({"CHROME_PATH": path} if path else {})}
+    out.unlink(missing_ok=True)  # that of an earlier run is no answer
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"lighthouse took longer than {TIMEOUT_S:.0f} s on {address}") from None
     if done.returncode or not out.is_file():
         raise RuntimeError(f"lighthouse failed: {(done.stderr or done.stdout)[-800:]}")
     return read(json.loads(out.read_text(encoding="utf-8")))
@@ -149,12 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--presets", nargs="*", default=PRESETS, choices=PRESETS)
     options = parser.parse_args(argv)
     root = options.root.resolve()
-    if shutil.which("npx") is None:
-        raise SystemExit(
-            "npx is not on the PATH: install Node.js 22 or later; the project itself does not need it"
-        )
-    if chromium.installed() is None:
-        raise SystemExit(chromium.MISSING)
+    program = npx()
     html, out = book_pages.built(root), root / "build" / "lighthouse"
     out.mkdir(parents=True, exist_ok=True)
     pages = options.pages or [book_pages.names(root)[0], heaviest_lesson(root, html)]
@@ -163,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         for page in pages:
             for preset in options.presets:
                 found = measure(
-                    f"{address}{page}.html", preset, out / f"{page.replace('/', '-')}-{preset}.json"
+                    program, f"{address}{page}.html", preset, out / f"{page.replace('/', '-')}-{preset}.json"
                 )
                 low = low or min(found.scores.values()) < PROMISED
                 scores = ", ".join(f"{key} {score}" for key, score in found.scores.items())

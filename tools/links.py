@@ -1,8 +1,9 @@
 """Check the external links of the built book: `python tools/links.py`, after `make book`. Needs a network.
 
-Each address is asked once, however often it stands in the book: HEAD, and GET where HEAD fails. Few requests
-go out at a time, and one at a time to a host. What a host is known to answer to programs stands in
-links.toml, with the reason. The exit status is 1 where a link is broken.
+Each address is asked for once, however often it stands in the book: by HEAD, by GET where HEAD is refused,
+and again after a pause where the failure may pass. Few requests go out at a time, and one at a time to a
+host. What a host is known to answer to programs stands in links.toml, with the reason. The exit status is 1
+where a link is broken.
 """
 
 from __future__ import annotations
@@ -33,27 +34,42 @@ else:
 AGENT = "Mozilla/5.0 (compatible; memory-bound-links/1)"
 TIMEOUT_S = 20.0
 TRIES = 3
-PAUSE_S = 2.0  # before a second try; twice that before a third
+PAUSE_S = 2.0  # before a second try; twice that before a third; longer where the host asks for it
+LONGEST_PAUSE_S = 30.0  # a host that asks for more is not asked again
 AT_ONCE = 8
-AGAIN = {408, 425, 429, 500, 502, 503, 504}  # may be otherwise in a moment
+AGAIN = {0, 408, 425, 429, 500, 502, 503, 504}  # may be otherwise in a moment; 0: no answer
+NO_GET = {0, 429}  # GET after HEAD would fare no better at once
+SILENT_HOSTS = 4  # so many without an answer, and none with one: there is no network
 ALLOWED = Path(__file__).with_name("links.toml")
 # Addresses that are examples or that only exist once a reader has started something.
 LOCAL = re.compile(
-    r"^(localhost|127\.|0\.0\.0\.0|\[::1\]|.*\.(example|invalid|test|local)$|example\.(com|org|net)$)"
+    r"^(localhost|127(\.\d+){3}|0\.0\.0\.0|::1|.*\.(example|invalid|test|local|localhost)|example\.(com|org|net))$"
 )
+
+
+class NoNetwork(RuntimeError):
+    """No host answers."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking for an address: a status, or in words why there is none."""
+    """What came of asking for an address: a status, or 0 and in words why there is none.
+
+    wait_s  how long the host asks to wait before it is asked again
+    """
 
     address: str
     status: int
     words: str = ""
+    wait_s: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        return 200 <= self.status < 400
 
     def good(self, allowed: dict[str, dict[int, str]]) -> bool:
         host = urlsplit(self.address).hostname or ""
-        return 200 <= self.status < 400 or self.status in allowed.get(host, {})
+        return self.reached or self.status in allowed.get(host, {})
 
 
 def external(html: Path) -> dict[str, list[str]]:
@@ -90,16 +106,17 @@ def allowed_statuses(path: Path = ALLOWED) -> dict[str, dict[int, str]]:
 def ask(
     address: str, *, timeout_s: float = TIMEOUT_S, tries: int = TRIES, pause_s: float = PAUSE_S
 ) -> Answer:
-    """HEAD, then GET; again after a pause where the failure may pass."""
+    """HEAD, then GET; again after a pause where the failure may pass, after silence by GET alone."""
     answer = Answer(address, 0, "not asked")
     for attempt in range(tries):
         if attempt:
-            time.sleep(pause_s * attempt)
-        for method in ("HEAD", "GET"):
+            time.sleep(max(pause_s * attempt, answer.wait_s))
+        methods = ("GET",) if attempt and not answer.status else ("HEAD", "GET")
+        for method in methods:
             answer = _once(address, method, timeout_s)
-            if 200 <= answer.status < 400:
-                return answer
-        if answer.status and answer.status not in AGAIN:
+            if answer.reached or answer.status in NO_GET:
+                break
+        if answer.reached or answer.status not in AGAIN or answer.wait_s > LONGEST_PAUSE_S:
             break
     return answer
 
@@ -112,7 +129,8 @@ def _once(address: str, method: str, timeout_s: float) -> Answer:
             return Answer(address, reply.status)
     except urllib.error.HTTPError as error:
         error.close()
-        return Answer(address, error.code, str(error.reason))
+        wait = error.headers.get("Retry-After", "")
+        return Answer(address, error.code, str(error.reason), float(wait) if wait.isdecimal() else 0.0)
     except urllib.error.URLError as error:
         return Answer(address, 0, str(error.reason))
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -123,14 +141,28 @@ SAFE = "".join(map(chr, range(33, 127)))  # letters beyond ASCII and spaces are 
 
 
 def check(addresses: list[str], *, at_once: int = AT_ONCE, **options: float) -> list[Answer]:
-    """Ask for every address, `at_once` at a time, one at a time of each host; in the order given."""
+    """Ask for every address, `at_once` at a time, one at a time of each host; in the order given.
+
+    Raises  NoNetwork: the first SILENT_HOSTS hosts have not answered
+    """
     turns: dict[str, threading.Lock] = defaultdict(threading.Lock)
     for address in addresses:  # made here: a defaultdict is not safe to grow from several threads
         turns[urlsplit(address).netloc]
 
+    silent: set[str] = set()
+    heard = threading.Event()
+
     def in_turn(address: str) -> Answer:
-        with turns[urlsplit(address).netloc]:
-            return ask(address, **options)  # type: ignore[arg-type]
+        host = urlsplit(address).netloc
+        with turns[host]:
+            if not heard.is_set() and len(silent) >= SILENT_HOSTS:
+                raise NoNetwork(f"no network: no answer from {', '.join(sorted(silent))}")
+            answer = ask(address, **options)
+            if answer.status:
+                heard.set()
+            else:
+                silent.add(host)
+            return answer
 
     # Neighbours in the list often have one host, and would wait for each other while others could go.
     spread = sorted(range(len(addresses)), key=lambda i: (_rank(addresses, i), i))
@@ -164,7 +196,10 @@ def main(argv: list[str] | None = None) -> int:
     if options.list:
         print("\n".join(pages))
         return 0
-    answers = check(list(pages), timeout_s=options.timeout)
+    try:
+        answers = check(list(pages), timeout_s=options.timeout)
+    except NoNetwork as error:
+        raise SystemExit(str(error)) from None
     broken = [answer for answer in answers if not answer.good(allowed)]
     if broken:
         print(table(broken, pages))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +30,8 @@ NAME = "memory-bound.pdf"
 def write(root: Path, html: Path, target: Path, browser: Any) -> list[str]:
     """The book of `root`, built in `html`, as the PDF `target`; returns what is wrong with it.
 
+    A PDF with something wrong is not put at `target`: it stays at `unchecked(target)`, to be looked at.
+
     Raises  ValueError, RuntimeError: it cannot be assembled or printed; see pdf_assemble and pdf_print
     """
     work = root / "build" / "pdf"
@@ -39,9 +41,18 @@ def write(root: Path, html: Path, target: Path, browser: Any) -> list[str]:
     printed, pages = pdf_print.print_document(browser, document)
     title = pdf_assemble.title_of(root, html)
     target.parent.mkdir(parents=True, exist_ok=True)
-    finish(printed, target, title)
+    made = unchecked(target)
+    finish(printed, made, title)
     slugs = [pdf_page.slug(name) for name in book_pages.names(root)]
-    return pdf_check.problems(target, expected=pages, slugs=slugs, title=title.title)
+    wrong = pdf_check.problems(made, expected=pages, slugs=slugs, title=title.title)
+    if not wrong:
+        os.replace(made, target)
+    return wrong
+
+
+def unchecked(target: Path) -> Path:
+    """Where a PDF lies until its check has passed: beside the place it is made for."""
+    return target.with_suffix(".unchecked.pdf")
 
 
 def finish(printed: bytes, target: Path, title: pdf_assemble.Title) -> None:
@@ -63,7 +74,6 @@ def finish(printed: bytes, target: Path, title: pdf_assemble.Title) -> None:
 
 def _fold(item: Any) -> None:
     item.is_closed = True
-    item.title = re.sub(r"^(\d+)(?=[^\W\d])", r"\1 ", item.title)  # a chapter's number stands on its own line
     for below in item.children:
         _fold(below)
 
@@ -78,13 +88,16 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     with chromium.browser() as browser:
         wrong = write(root, html, target, browser)
+    for sentence in wrong:
+        print(f"PDF: {sentence}", file=sys.stderr)
+    if wrong:
+        print(f"PDF: not written; look at {unchecked(target)}", file=sys.stderr)
+        return 1
     with pikepdf.open(target) as document:
         n_pages = len(document.pages)
     size, seconds = target.stat().st_size / 1e6, time.perf_counter() - started
     print(f"PDF: {target}\n     {n_pages} pages, {size:.1f} MB, {seconds:.0f} s")
-    for sentence in wrong:
-        print(f"PDF: {sentence}", file=sys.stderr)
-    return 1 if wrong else 0
+    return 0
 
 
 if __name__ == "__main__":

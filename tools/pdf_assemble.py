@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from bs4 import Tag
+from bs4 import BeautifulSoup, Tag
 
 import book_pages
 import pdf_page
@@ -43,18 +43,21 @@ class Title:
 
 
 def title_of(root: Path, html: Path) -> Title:
-    """From _config.yml, CITATION.cff where there is one, and the time at which the book was built."""
+    """From _config.yml, CITATION.cff where there is one, and the time at which the book was built.
+
+    The subtitle is what follows the colon in CITATION.cff's title. SOURCE_DATE_EPOCH (the convention of
+    reproducible builds) stands in for the time, which is the first page's.
+    """
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     cite = root / "CITATION.cff"
     citation = yaml.safe_load(cite.read_text(encoding="utf-8")) if cite.is_file() else {}
     _, _, subtitle = citation.get("title", "").partition(": ")
     logo = root / str(config.get("logo") or "")
-    # SOURCE_DATE_EPOCH: the convention of reproducible builds.
     stamp = os.environ.get("SOURCE_DATE_EPOCH") or _first_page(root, html).stat().st_mtime
     built = datetime.fromtimestamp(float(stamp), timezone.utc)
     return Title(
         title=config.get("title", "Book"),
-        subtitle=subtitle,
+        subtitle=subtitle[:1].upper() + subtitle[1:],
         author=config.get("author", ""),
         version=str(citation.get("version", "")),
         licence=(config.get("html") or {}).get("extra_footer", ""),
@@ -80,41 +83,43 @@ def assemble(root: Path, html: Path) -> str:
         for name in part.pages
     }
     title = title_of(root, html)
-    body = [_cover(title), _contents(parts, sheets)]
-    for number, part in enumerate(parts):
-        if part.caption:
-            body.append(_part(number, part, sheets))
-        body += [_chapter(sheets[name], names) for name in part.pages]
+    front = [_cover(title), _contents(parts, sheets)]
+    openings = [_part(number, part, sheets) if part.caption else "" for number, part in enumerate(parts)]
+    _verify([*front, *openings], list(sheets.values()))
+    body = front
+    for part, opening in zip(parts, openings, strict=True):
+        body += [opening, *(_chapter(sheets[name], names) for name in part.pages)]
     text = "\n".join(body)
-    _verify(text)
-    head = _head(title, html, list(sheets.values()), _first_page(root, html))
+    head = _head(title, html, list(sheets.values()))
     return (
         f'<!doctype html>\n<html lang="en" data-theme="light">\n<head>{head}</head>\n'
         f"<body>\n{text}\n</body>\n</html>\n"
     )
 
 
-def _verify(text: str) -> None:
-    ids = Counter(map(markup.unescape, re.findall(r'\sid="([^"]+)"', text)))
-    links = set(map(markup.unescape, re.findall(r'href="#([^"]*)"', text)))
+def _verify(made: list[str], sheets: list[Sheet]) -> None:
+    """Of elements, not of text: a listing may show markup with ids and links of its own."""
+    trees = [*(BeautifulSoup(text, "html.parser") for text in made), *(sheet.article for sheet in sheets)]
+    nodes = [node for tree in trees for node in tree.find_all(True)]
+    ids = Counter([*(sheet.slug for sheet in sheets), *(str(node["id"]) for node in nodes if node.get("id"))])
+    inside = (str(node.get(key, "")) for node in nodes for key in ("href", "xlink:href"))
+    links = {link[1:] for link in inside if link.startswith("#")}
     twice, lost = [name for name, times in ids.items() if times > 1], sorted(links - set(ids))
     if twice or lost:
         raise ValueError(f"ids that stand twice: {twice[:8]}; links that lead nowhere: {lost[:8]}")
 
 
-def _head(title: Title, html: Path, sheets: list[Sheet], first: Path) -> str:
+def _head(title: Title, html: Path, sheets: list[Sheet]) -> str:
     figures = dict.fromkeys(style for sheet in sheets for style in sheet.styles)
     styles = [*_font_faces(html), *figures, STYLE.read_text(encoding="utf-8"), *_running_heads(sheets)]
     meta = f'<meta charset="utf-8"><title>{markup.escape(title.title)}</title>'
     meta += f'<meta name="author" content="{markup.escape(title.author)}">'
-    return meta + "".join(f"<style>{style}</style>" for style in styles) + _mathjax(first)
+    return meta + "".join(f"<style>{style}</style>" for style in styles)
 
 
 def _font_faces(html: Path) -> Iterator[str]:
     """The book's own fonts, from its style sheets, with addresses that hold outside of them."""
     for sheet in sorted((html / "_static").rglob("*.css")):
-        if {"vendor", "mathjax"} & set(sheet.relative_to(html / "_static").parts):
-            continue  # symbols of a theme
         for face in re.findall(r"@font-face\s*\{[^}]*\}", sheet.read_text(encoding="utf-8")):
             yield re.sub(r"url\(['\"]?([^)'\"]+)['\"]?\)", partial(_absolute, sheet), face)
 
@@ -123,24 +128,6 @@ def _absolute(sheet: Path, url: re.Match[str]) -> str:
     if re.match(r"[a-z]+:", url[1]):
         return url[0]
     return f'url("{(sheet.parent / re.split(r"[?#]", url[1])[0]).resolve().as_uri()}")'
-
-
-MATHJAX = re.compile(
-    r"(?:<script>window\.MathJax = (?P<setup>\{.*?\})</script>)?\s*"
-    r'<script[^>]*src="(?P<source>[^"?]*mathjax/[^"?]+)[^"]*"[^>]*></script>'
-)
-
-
-def _mathjax(first: Path) -> str:
-    """Where formulas are still TeX, the script that sets them, as the pages name it; otherwise nothing."""
-    found = MATHJAX.search(first.read_text(encoding="utf-8"))
-    if not found:
-        return ""
-    setup = json.loads(found["setup"] or "{}")
-    # Nothing for screen readers beside a formula: the document would hold every formula twice.
-    setup["options"] = {**setup.get("options", {}), "enableMenu": False, "enableAssistiveMml": False}
-    source = (first.parent / found["source"]).resolve().as_uri()
-    return f'<script>window.MathJax = {json.dumps(setup)}</script><script src="{source}"></script>'
 
 
 def _running_heads(sheets: list[Sheet]) -> Iterator[str]:

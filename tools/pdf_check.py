@@ -65,7 +65,8 @@ def _fonts(resources: Any, found: dict[str, bool], seen: set[Any]) -> None:
         described = (below[0] if below else font).get("/FontDescriptor")
         own = font.get("/Subtype") == "/Type3"  # drawn by the file's own procedures
         embedded = own or (described is not None and any(key in described for key in FONT_FILES))
-        found[str(font.get("/BaseFont", font.objgen))] = embedded
+        name = str(font.get("/BaseFont", font.objgen))
+        found[name] = found.get(name, True) and embedded  # several fonts may have one name
     for item in resources.get("/XObject", {}).values():
         if item.objgen not in seen and "/Resources" in item:
             seen.add(item.objgen)

@@ -29,7 +29,7 @@ DROPPED = (
 )
 # Ids stand in these: one, or several with spaces between.
 REFERENCES = ("for", "headers", "aria-labelledby", "aria-describedby", "aria-controls", "aria-details")
-KEPT_ATTRIBUTES = re.compile(r"data-(?!page-of)|on[a-z]+$")
+DROPPED_ATTRIBUTES = re.compile(r"data-(?!page-of)|on[a-z]+$")
 
 
 @dataclass
@@ -65,7 +65,7 @@ def read(html: Path, name: str, names: list[str], *, level: int) -> Sheet:
 
     names   every page that is printed: links to them become links inside the document
     level   of its first heading, 1 or 2: headings of pages that belong to a part stand below it
-    Raises  ValueError: the page has no article, or links to a place that no page has
+    Raises  ValueError: the page has no article, or the article has no heading
     """
     soup = BeautifulSoup((html / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
     article = soup.find("article", class_="bd-article")
@@ -100,7 +100,7 @@ def _drop(article: Tag) -> None:
         if cell is not None and cell.find("div", class_="cell_output") is None:
             cell.decompose()
     for node in article.find_all(True):
-        for key in [key for key in node.attrs if KEPT_ATTRIBUTES.match(key)]:
+        for key in [key for key in node.attrs if DROPPED_ATTRIBUTES.match(key)]:
             del node[key]
         for key in ("tabindex", "contenteditable", "loading", "decoding"):
             node.attrs.pop(key, None)
@@ -136,8 +136,8 @@ def _rewrite_links(sheet: Sheet, html: Path, names: list[str]) -> None:
         source = str(image["src"])
         if not urlsplit(source).scheme:
             image["src"] = (html / folder / unquote(source)).resolve().as_uri()
-    for link in sheet.article.find_all("a"):
-        parts = urlsplit(str(link.get("href", "")))
+    for link in sheet.article.find_all("a", href=True):
+        parts = urlsplit(str(link["href"]))
         if parts.scheme or parts.netloc:
             continue
         path = normpath(f"{folder}/{unquote(parts.path)}") if parts.path else f"{sheet.name}.html"
@@ -149,7 +149,7 @@ def _rewrite_links(sheet: Sheet, html: Path, names: list[str]) -> None:
                 add_class(link, "same-page")
             if fragment.startswith("term-"):
                 add_class(link, "term")  # of the glossary: a page number after each would be noise
-        elif "href" in link.attrs:
+        else:
             _name_of_file(link, Path(path).name)
 
 
@@ -165,43 +165,57 @@ def _name_of_file(link: Tag, name: str) -> None:
 def _move_answers(soup: BeautifulSoup, sheet: Sheet) -> None:
     """Answers and hints stand at the end of their chapter: who turns the page has decided to.
 
-    Their ids have two hyphens where those of a page have one, so no section of a page can have the same.
+    Ids made here have two pairs of hyphens. A section's own id has one, after the page's slug.
     """
     plain = sheet.article.select("details:not([class]), details.tk-qs-answers")
     folded = [details for details in plain if details.find_parent("details") is None]
     if not folded:
         return
     top = sheet.article.find("section") or sheet.article
-    hints = sum("hint" in _summary(d).lower() for d in folded)
-    title = "Hints" if hints == len(folded) else "Answers and hints" if hints else "Answers"
     end = soup.new_tag("section", id=f"{sheet.slug}--all--answers", attrs={"class": "answers"})
-    heading = soup.new_tag("h2")
-    heading.string = title
-    end.append(heading)
+    end.append(_markup(f"<h2>{_kinds(folded)}</h2>"))
     place = ""
     for number, details in enumerate(folded, start=1):
-        here, there = f"{sheet.slug}--asked--{number}", f"{sheet.slug}--answer--{number}"
-        section = details.find_parent("section")
-        title_there = section.find(re.compile(r"^h[1-6]$")) if section else None
-        name = _title(title_there) if title_there else ""
-        if name != place:
-            end.append(BeautifulSoup(f"<h3>{escape(name)}</h3>", "html.parser"))
+        name = _section(details)
+        if name and name != place:
+            end.append(_markup(f"<h3>{escape(name)}</h3>"))
             place = name
-        text, asked = escape(_summary(details)), escape(_question(details))
-        summary = details.find("summary")
-        if summary is not None:
-            summary.extract()
-        pointer = (
-            f'<p class="asked" id="{here}"><a href="#{there}">{text}</a>'
-            f'<span class="page-ref" data-page-of="{there}">000</span></p>'
-        )
-        details.replace_with(BeautifulSoup(pointer, "html.parser"))
-        details.name, details.attrs = "div", {"class": "answer", "id": there}
-        back = f'<p class="answer-of"><a href="#{here}">{asked or text}</a>'
-        back += f'<span class="page-ref" data-page-of="{here}">000</span></p>'
-        details.insert(0, BeautifulSoup(back, "html.parser"))
-        end.append(details)
+        end.append(_answer(details, f"{sheet.slug}--asked--{number}", f"{sheet.slug}--answer--{number}"))
     top.append(end)
+
+
+def _answer(details: Tag, here: str, there: str) -> Tag:
+    """What was folded, as it is printed at `there`; at `here`, where it stood, remains a pointer to it."""
+    text, asked = _summary(details), _question(details)
+    summary = details.find("summary")
+    if summary is not None:
+        summary.extract()
+    details.replace_with(_markup(f'<p class="asked" id="{here}">{_with_page(there, text)}</p>'))
+    details.name, details.attrs = "div", {"class": "answer", "id": there}
+    details.insert(0, _markup(f'<p class="answer-of">{_with_page(here, asked or text)}</p>'))
+    return details
+
+
+def _with_page(target: str, text: str) -> str:
+    """A link, and the page it leads to."""
+    page = f'<span class="page-ref" data-page-of="{target}">000</span>'
+    return f'<a href="#{target}">{escape(text)}</a>{page}'
+
+
+def _markup(text: str) -> BeautifulSoup:
+    return BeautifulSoup(text, "html.parser")
+
+
+def _kinds(folded: list[Tag]) -> str:
+    hints = sum("hint" in _summary(details).lower() for details in folded)
+    return "Hints" if hints == len(folded) else "Answers and hints" if hints else "Answers"
+
+
+def _section(details: Tag) -> str:
+    """The title of the section it stands in, '' where it stands in none."""
+    section = details.find_parent("section")
+    heading = section.find(re.compile(r"^h[1-6]$")) if section else None
+    return _title(heading) if heading else ""
 
 
 def _question(details: Tag) -> str:
@@ -233,8 +247,8 @@ def _headings(sheet: Sheet, level: int) -> None:
         raise ValueError(f"{sheet.name}.html: expected a heading")
     first = found[0]
     for number in first.select(".section-number"):
-        number.string = number.get_text().strip().rstrip(".")
-        number.insert_after(" ")
+        # The space within: pdf.css keeps it there, and Chromium's bookmarks have it.
+        number.string = number.get_text().strip().rstrip(".") + " "
     sheet.title = _title(first)
     top = int(first.name[1])
     shift = level - top

@@ -18,7 +18,7 @@ window.paper = (function () {
         table.style.width = '100%';
       }
     }
-    for (const block of document.querySelectorAll('div.math, .formula, mjx-container[display=true]')) {
+    for (const block of document.querySelectorAll('.formula')) {
       const share = block.parentElement.clientWidth / block.scrollWidth;
       if (share < 0.999) block.style.fontSize = Math.max(0.6, 0.98 * share) + 'em';
     }
@@ -38,13 +38,13 @@ window.paper = (function () {
     while (walker.nextNode()) {
       const text = walker.currentNode;
       const node = text.parentElement;
-      if (!text.data.trim() || node.closest('.cover, svg, math, mjx-container')) continue;
+      if (!text.data.trim() || node.closest('.cover, svg, math')) continue;
       range.selectNodeContents(text);
       for (const r of range.getClientRects()) {
         if (check(r, node, text.data.trim().slice(0, 60))) break;
       }
     }
-    for (const node of document.querySelectorAll('.sheet :is(img, svg, math, mjx-container)')) {
+    for (const node of document.querySelectorAll('.sheet :is(img, svg, math)')) {
       check(node.getBoundingClientRect(), node, `<${node.localName}>`);
     }
     return found;

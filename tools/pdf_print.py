@@ -43,22 +43,23 @@ def places(document: pikepdf.Pdf) -> dict[str, Any]:
 def print_document(browser: Any, document: Path, *, rounds: int = ROUNDS) -> tuple[bytes, dict[str, int]]:
     """The PDF of an assembled document, and the page of each of its destinations.
 
-    Raises  Overflow: something is wider than the measure
+    Raises  ValueError: a picture or a font is not found; Overflow: something is wider than the measure
             RuntimeError: page numbers do not settle, or one is wanted of a place that is in no page
     """
     page = browser.new_page(viewport={"width": 605, "height": 900})
-    problems: list[str] = []
-    page.on("requestfailed", lambda request: problems.append(request.url))
+    missing: list[str] = []
+    page.on("requestfailed", lambda request: missing.append(request.url))
     page.emulate_media(media="print", color_scheme="light")
     page.set_default_timeout(300_000)
     page.goto(document.resolve().as_uri(), wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate("() => document.fonts.ready.then(() => null)")
+    if missing:
+        raise ValueError(f"not found: {missing[:5]}")
     page.add_script_tag(path=SCRIPT)
     page.evaluate("() => paper.fit()")
     beyond = page.evaluate("() => paper.beyond()")
-    if beyond or problems:
-        raise Overflow(f"wider than the measure: {beyond[:12]}; not found: {problems[:5]}")
+    if beyond:
+        raise Overflow(f"wider than the measure: {beyond[:12]}")
     known: dict[str, int] = {}
     for _ in range(rounds):
         pdf = page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)

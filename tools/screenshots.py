@@ -60,7 +60,6 @@ def photograph(browser: Any, address: str, *, theme: str, width: int, piece: int
     try:
         page = context.new_page()
         page.goto(address, wait_until="load")
-        page.evaluate("() => window.MathJax?.startup?.promise")
         page.evaluate("() => document.fonts.ready.then(() => null)")
         page.evaluate(STILL)
         height = page.evaluate("() => document.documentElement.scrollHeight")
