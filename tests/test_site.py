@@ -16,6 +16,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import TimeoutError
 
+import lighthouse
 import site_pages
 import teachkit.cost
 from site_pages import SITE, broken_links, disorder, pages, read
@@ -533,6 +534,36 @@ def test_a_page_can_be_read_without_scripts(browser: Any) -> None:  # noqa: F811
     page.locator(".tool.menu").click()
     assert page.locator("#chapters").is_visible()
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "faces"),
+    [
+        ("book/intro", {"math", "text-400", "text-600"}),
+        ("book/how_to_cite", {"text-400", "text-600"}),
+    ],
+)
+def test_from_a_server_fonts_are_asked_for_once_and_early(
+    name: str,
+    faces: set[str],
+    browser: Any,  # noqa: F811
+) -> None:
+    """Those of the first lines before the style sheet says so; where no formula stands, not theirs."""
+    asked, wrong = [], []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("response", lambda response: response.ok or wrong.append(f"{response.status} {response.url}"))
+    page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+    with lighthouse.served(SITE) as address:
+        page.goto(f"{address}{name}.html", wait_until="networkidle")
+        early = page.evaluate("[...document.querySelectorAll('link[rel=preload]')].map((l) => l.href)")
+        page.close()
+    assert [url for url in asked if not url.startswith(address)] == []
+    assert wrong == []
+    fonts = [url for url in asked if url.endswith(".woff2")]
+    assert len(fonts) == len(set(fonts))
+    assert {url.split("stix-two-")[1].removesuffix(".woff2") for url in early} == faces
+    assert set(early) <= set(fonts)
 
 
 def test_pages_are_light() -> None:

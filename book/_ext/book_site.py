@@ -30,6 +30,7 @@ import book_lessons
 import book_terms
 
 THEME = Path(__file__).resolve().parent.parent / "_theme" / "memory_bound"
+FACES = ("text-400", "text-600", "math")  # what the first lines of a page are set in; the last, of formulas
 WORDS_A_MINUTE = 220
 # A name that hides the words it stands on; roles that ARIA gave up, or whose children are of another kind.
 MISLEADING = re.compile(r' aria-label="Toggle hidden content"| role="(?:doc-biblioentry|list|doc-footnote)"')
@@ -206,6 +207,8 @@ def furnish(
     context["author"] = app.config.author
     context["page_css"] = _assets(app, context, "css")
     context["page_js"] = _assets(app, context, "js")
+    faces = FACES if "<math" in context.get("body", "") else FACES[:-1]
+    context["fonts"] = [context["pathto"](f"_static/fonts/stix-two-{face}.woff2", 1) for face in faces]
     tree = context["toctree"](collapse=False, maxdepth=1, titles_only=True, includehidden=True)
     context["chapters"] = chapters(tree)
     context["page_toc"] = sections(context.get("toc", "") if doctree is not None else "")
