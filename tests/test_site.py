@@ -298,6 +298,8 @@ def test_the_book_has_its_interactive_figures() -> None:
         ("scaled_dot_product", "function", "book/api.html#"),
         ("why divide by", "section", "notebooks/attention.html#"),
         ("continuous batching", "page", "notebooks/continuous_batching.html"),
+        ("paged", "page", "notebooks/paged_cache.html"),
+        ("KV cache", "page", "notebooks/kv_cache.html"),
         ("nvidia lognormal", "in the text of", "book/api.html"),
     ],
 )

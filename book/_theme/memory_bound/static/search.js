@@ -33,6 +33,8 @@
   const nameOf = (page) => index.titles[page].replace(/<[^>]*>/g, ''); // a title may hold markup
   const plain = (text) => text.toLowerCase().normalize('NFKD').replace(/[\u0300-\u036f]/g, '');
   const list = (value) => (Array.isArray(value) ? value : [value]);
+  const isLesson = (page) => index.docnames[page].startsWith('notebooks/');
+  const isReference = (page) => index.docnames[page] === 'book/api'; // its sections are names, which are found as such
 
   // How well a name answers: all words in it; better where it starts with them, or is them.
   function fit(name, words, query) {
@@ -47,8 +49,8 @@
     const found = [];
     Object.entries(index.alltitles).forEach(([title, places]) => {
       const how = fit(title.replace(/<[^>]*>/g, ''), words, query);
-      if (how) places.forEach(([page, anchor]) => found.push({
-        score: 10 * how + (anchor ? 0 : 3), kind: anchor ? 'section' : 'page', title: title.replace(/<[^>]*>/g, ''),
+      if (how) places.filter(([page, anchor]) => !anchor || !isReference(page)).forEach(([page, anchor]) => found.push({
+        score: 10 * how + (anchor ? 0 : 3) + (isLesson(page) ? (anchor ? 4 : 14) : 0), kind: anchor ? 'section' : 'page', title: title.replace(/<[^>]*>/g, ''),
         where: anchor ? nameOf(page) : '', link: address(page) + (anchor ? `#${anchor}` : ''),
       }));
     });
@@ -95,7 +97,7 @@
     });
     if (!sets.length) return [];
     return [...sets[0].keys()].filter((page) => sets.every((hits) => hits.has(page))).map((page) => ({
-      score: sets.reduce((sum, hits) => sum + hits.get(page), 0), kind: 'in the text of', title: nameOf(page), where: '',
+      score: sets.reduce((sum, hits) => sum + hits.get(page), 0) + (isLesson(page) ? 4 : 0), kind: 'in the text of', title: nameOf(page), where: '',
       link: `${address(page)}#:~:text=${words.map(encodeURIComponent).join('&text=')}`,
     }));
   }
