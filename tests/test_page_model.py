@@ -513,12 +513,16 @@ def open_site(browser, site):
     assert problems == [], "script errors, or requests beyond the page's own files"
 
 
-def status(page, begins):
+ABOVE, BELOW = ".tk-pm-top .tk-pm-status", ".tk-pm-decode .tk-pm-status"  # of loading, and of decoding
+
+
+def status(page, begins, where=ABOVE):
     """Waits until the figure says so; returns all of it."""
     page.wait_for_function(
-        "(begins) => document.querySelector('.tk-pm-status').textContent.startsWith(begins)", arg=begins
+        "([begins, where]) => document.querySelector(where).textContent.startsWith(begins)",
+        arg=[begins, where],
     )
-    return page.locator(".tk-pm-status").text_content()
+    return page.locator(where).text_content()
 
 
 def load(page):
@@ -528,10 +532,10 @@ def load(page):
 
 
 def generate(page, count, how="cache", until="Done"):
-    page.get_by_label("Tokens", exact=True).fill(str(count))
+    page.get_by_label("Tokens, 1 to 400", exact=True).fill(str(count))
     page.get_by_label("Decoding").select_option(how)
     page.get_by_role("button", name="Generate").click()
-    return status(page, until)
+    return status(page, until, BELOW)
 
 
 def bars(page):
@@ -650,6 +654,138 @@ class TestInABrowser:
         status(page, "Ready: int8")
         assert generate(page, 400, until="Text and").startswith("Text and new tokens together are 1,080;")
 
+    def test_what_is_refused_is_told_beside_the_button_and_once(self, open_site):
+        """Before any work: the tokens of a text that was read are known, and so is the room."""
+        page = load(open_site())
+        page.get_by_label("Text", exact=True).fill("x = 1\n" * 230)
+        page.wait_for_function("document.querySelector('.tk-pm .tk-title').textContent === '920 tokens'")
+        page.evaluate(
+            """(both) => {
+              window.told = [];
+              document.querySelectorAll(both).forEach((line) => new MutationObserver(
+                () => window.told.push(line.textContent)).observe(line, { childList: true }));
+            }""",
+            f"{ABOVE}, {BELOW}",
+        )
+        page.wait_for_selector("text=Bars: int8.")
+        generate(page, 105, until="Text and new tokens together are 1,025;")
+        for wrong in ("0", "401", "2.5", ""):
+            field = page.get_by_label("Tokens, 1 to 400")
+            page.evaluate("(where) => { document.querySelector(where).textContent = ''; }", BELOW)
+            said = generate(page, wrong, until="Tokens must be")
+            assert said == "Tokens must be a whole number from 1 to 400."
+            assert (field.input_value(), field.get_attribute("aria-invalid")) == (wrong, "true")
+        refused = ["Text and new tokens together are 1,025; the model was made for at most 1,024."]
+        assert [words for words in page.evaluate("window.told") if words] == refused + [said] * 4
+        page.get_by_label("Text", exact=True).fill("x = ")
+        assert page.locator(BELOW).text_content() == "", "it was of another text"
+        assert generate(page, 1).startswith("Done: 1 token in ")
+        assert field.get_attribute("aria-invalid") == "false"
+        assert page.evaluate("window.told.filter(Boolean).slice(5)")[0] == (
+            "Writing 1 token, with the cache."
+        )
+        said = page.locator(BELOW)
+        button = page.get_by_role("button", name="Generate").bounding_box()
+        assert 0 <= said.bounding_box()["y"] - button["y"] < 80
+
+    def test_a_run_of_other_weights_or_of_an_earlier_text_says_so(self, open_site):
+        page = load(open_site())
+        title = page.locator(".tk-pm-decode > .tk-title").nth(1)
+        field = page.get_by_label("Text", exact=True)
+        assert not title.is_visible()
+        generate(page, 2)
+        assert title.text_content() == "The last run"
+        field.fill("x = ")
+        assert title.text_content() == "The last run, of an earlier text"
+        page.get_by_role("button", name="int4").click()
+        status(page, "Ready: int4")
+        assert title.text_content() == "The last run, of an earlier text, of int8"
+        field.fill(TEXT)
+        assert title.text_content() == "The last run, of int8"
+        generate(page, 2)
+        assert title.text_content() == "The last run"
+        page.get_by_role("button", name="Add it to the text").click()
+        assert not title.is_visible()
+        assert set(page.locator(".tk-pm-counters dd").all_text_contents()) == {"–"}
+
+    @pytest.mark.parametrize("how", ["cache", "all"])
+    def test_the_step_that_reads_is_timed_apart(self, open_site, how):
+        page = open_site()
+        page.evaluate(
+            """() => {
+              window.Worker = class extends Worker {
+                constructor(url) {
+                  super(url);
+                  this.addEventListener('message', ({ data }) => { window[data.type] = data; });
+                }
+              };
+            }"""
+        )
+        load(page)
+        page.get_by_label("Text", exact=True).fill("x = 1\n" * 40)
+        page.wait_for_selector("text=Bars: int8.")
+        generate(page, 6, how)
+        run = page.evaluate("window.done")
+        assert 0 < run["first"] < run["first"] + run["later"] <= run["seconds"]
+        if how == "cache":
+            assert run["later"] / 5 < run["first"] / 2, "160 tokens, and then one each"
+        first, per_second = page.locator(".tk-pm-counters dd").all_text_contents()[3:]
+        shown = re.fullmatch(r"([\d.]+)\xa0(ms|s)", first)
+        seconds = float(shown[1]) / (1000 if shown[2] == "ms" else 1)
+        assert seconds == pytest.approx(run["first"], abs=0.06, rel=0.05)
+        assert float(per_second) == pytest.approx(5 / run["later"], rel=0.01)
+        cells = page.locator(".tk-pm-runs tbody tr").first.locator("td").all_text_contents()
+        assert cells[-2:] == [first, per_second]
+        generate(page, 1, how)
+        assert page.locator(".tk-pm-counters dd").last.text_content() == "–", "there was no step after it"
+
+    def test_tokens_per_second_are_seen_without_scrolling(self, open_site):
+        """As wide as the book's text is in a window of 1280; what was written has a row of its own."""
+        page = load(open_site(width=684))
+        page.get_by_label("Temperature").select_option("0.8")
+        generate(page, 60, "all")
+        frame = page.locator(".tk-pm-runs")
+        assert frame.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+        written = page.locator(".tk-pm-written").text_content()
+        rows = page.locator(".tk-pm-runs tbody tr")
+        assert rows.nth(1).text_content() == visible(written)
+        text = rows.nth(1).locator("code")
+        assert text.evaluate("(code) => code.scrollWidth <= code.clientWidth"), "all of it"
+        page.set_viewport_size({"width": 360, "height": 800})
+        box = text.bounding_box()
+        assert box["x"] + box["width"] <= 360, "read without scrolling there too"
+
+    def test_maps_of_a_longer_text_say_what_they_leave_out(self, open_site, lines):
+        page = load(open_site())
+        page.get_by_label("Text", exact=True).fill("x = 1\n" * 40)
+        page.wait_for_selector("text=Attention of all heads, the first 48 of 160 tokens")
+        page.get_by_role("button", name="Layer 2, head 0").click()
+        said = page.locator(".tk-pm-says").text_content()
+        assert "Over the first 48 of 160 tokens, without the very first, its mean weight on" in said
+        assert "all tokens" not in said
+        page.get_by_label("Text", exact=True).fill(TEXT)
+        page.wait_for_selector("text=Over all tokens but the first, its mean")
+        heading = page.locator(".tk-pm-attention .tk-title").first
+        assert heading.text_content() == "Attention of all heads"
+
+    def test_maps_of_what_was_read_before_say_so(self, open_site, lines):
+        page = load(open_site())
+        heads, large = page.locator(".tk-pm-attention .tk-title").all()
+        page.get_by_label("Text", exact=True).fill("".join(lines[:30]))
+        page.wait_for_selector("text=The model is reading; the bars are still those of the text before.")
+        assert heads.text_content() == "Attention of all heads, of an earlier text"
+        assert large.text_content() == "Layer 0, head 0, of an earlier text"
+        page.get_by_role("button", name="Layer 2, head 0").click()
+        assert large.text_content() == "Layer 2, head 0, of an earlier text"
+        page.wait_for_selector("text=Bars: int8.")
+        assert heads.text_content().startswith("Attention of all heads, the first 48 of ")
+        assert large.text_content() == "Layer 2, head 0"
+        page.get_by_role("button", name="int4").click()
+        page.wait_for_selector("text=The model is reading; the bars are still those of int8.")
+        assert large.text_content() == "Layer 2, head 0, of int8"
+        status(page, "Ready: int4")
+        assert large.text_content() == "Layer 2, head 0"
+
     def test_attention_by_keyboard_and_by_mouse(self, open_site, models):
         page = load(open_site())
         ids = torch.tensor([models["int8"].tokenizer.encode(TEXT)])
@@ -709,7 +845,7 @@ class TestInABrowser:
         assert written == [model.tokenizer.decode(ids[start:])] * 2
         rows = [
             [cell.text_content() for cell in row.locator("th, td").all()]
-            for row in page.locator(".tk-pm-runs tbody tr").all()
+            for row in page.locator(".tk-pm-runs tbody tr:has(th)").all()
         ]
         assert [row[:3] for row in rows] == [
             ["int8", "recomputing", f"{start} + {new}"],
@@ -778,7 +914,7 @@ class TestInABrowser:
         gaps = [after - before for before, after in itertools.pairwise(inside)]
         assert max(gaps) < statistics.median(passes) / 4
         page.get_by_role("button", name="Stop").click()
-        said = status(page, "Stopped")
+        said = status(page, "Stopped", BELOW)
         made = int(re.search(r"Stopped: (\d+) tokens", said)[1])
         assert 0 < made < 400
         assert page.get_by_role("button", name="Generate").is_visible()
@@ -799,7 +935,7 @@ class TestInABrowser:
         page = open_site(broken=True)
         page.get_by_role("button", name="Load the model").click()
         page.wait_for_selector(".tk-pm-status.failed")
-        said = page.locator(".tk-pm-status").text_content()
+        said = page.locator(ABOVE).text_content()
         reasons = {
             "missing": "The file int8.3.js could not be read.",
             "cut off": "The file int8.3.js arrived incomplete.",
@@ -819,7 +955,7 @@ class TestInABrowser:
         )
         page.get_by_role("button", name="Load the model").click()
         page.wait_for_selector(".tk-pm-status.failed")
-        assert page.locator(".tk-pm-status").text_content().startswith("No worker may start.")
+        assert page.locator(ABOVE).text_content().startswith("No worker may start.")
 
     def test_a_worker_that_ended_is_replaced(self, open_site):
         page = open_site(broken=True)
@@ -890,7 +1026,7 @@ class TestInABrowser:
             ".length"
         )
         assert nameless == 0
-        assert page.locator(".tk-pm [role=status]").count() == 1
+        assert page.locator(".tk-pm [role=status]").count() == 2, "of loading, and of decoding"
         assert page.locator(".tk-pm .tk-unseen[aria-live=polite]").count() == 1
 
     def test_without_scripts_and_in_print_the_twin_stands_in(self, open_site):

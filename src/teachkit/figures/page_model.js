@@ -6,14 +6,14 @@
   'use strict';
 
   const { element } = window.teachkitParts;
-  const { count, megabytes, many, SPACE, DECODING } = window.teachkitPageModel.words;
-  const { startWorker, bring, bringWeights } = window.teachkitPageModel;
-  const { field, loadingView, decodingView, tokensView, nextView, runsView, AttentionView } = window.teachkitPageModel;
+  const { count, tokens, megabytes, many, time, DECODING } = window.teachkitPageModel.words;
+  const { startModel, bringWeights, field, loadingView, decodingView, tokensView, nextView, runsView, AttentionView } = window.teachkitPageModel;
 
   const MAP_TOKENS = 48; // more would be cells that nobody can see
   const LIKELIEST = 8;
   const TYPING_MS = 150;
   const LATE_MS = 300;
+  const EARLIER = 'of an earlier text';
   const AT_FIRST = 'Not loaded yet. What stands here was computed when the page was made. Loading brings the model to your browser; nothing that you type leaves it.';
 
   class PageModel {
@@ -28,7 +28,9 @@
       this.unread = false; // the text is not the one that was read last
       this.read = null; // the last answer to `run`, with its text
       this.before = null; // such an answer of the weights before these, about the same text
+      this.counted = null; // how many tokens a text has, and how many the model was made for
       this.written = null; // what the last run wrote, and the text that it went on from
+      this.ran = null; // the run that is shown: its text and the name of its weights
       this.turn = 0; // counts readings; only the last may still show its answer
       this.typing = 0;
       this.late = 0; // timers
@@ -61,8 +63,14 @@
       const focused = document.activeElement === loading.begin;
       text.readOnly = this.doing !== null;
       loading.draw(this, (name) => this.alive() && this.loaded.has(name));
-      this.decoding.draw(this, !this.doing && written !== null && written.text !== '' && written.from === text.value);
+      this.decoding.draw(this, this.ranOf(), !this.doing && written !== null && written.text !== '' && written.from === text.value);
       if (focused && loading.begin.hidden) text.focus(); // a button that is gone would take the focus with it
+    }
+
+    // What the run that is shown is of, where that is not what stands above it.
+    ranOf() {
+      const { ran, text, offer } = this;
+      return ran && [ran.text !== text.value && EARLIER, ran.scheme !== offer.name && `of ${ran.scheme}`].filter(Boolean);
     }
 
     alive() {
@@ -94,14 +102,19 @@
     }
 
     lost(problem) {
-      this.say(`${problem.message}${this.alive() ? '' : ' Press the button of the weights to start it again.'}`, 'failed');
+      this.say(this.explain(problem), 'failed');
       this.draw(); // what a worker that ended held is gone
+    }
+
+    explain(problem) {
+      return `${problem.message}${this.alive() ? '' : ' Press the button of the weights to start it again.'}`;
     }
 
     // ---- loading
 
     async use(offer) {
       if (this.doing) return;
+      this.decoding.say('');
       this.begin('loading');
       try {
         if (!this.alive()) await this.start();
@@ -118,17 +131,8 @@
     }
 
     async start() {
-      const { folder, vocabulary, worker: source } = this.data;
       this.say('Loading the vocabulary.');
-      const message = { type: 'vocabulary', vocabulary: await bring(folder, 'vocabulary', vocabulary.stamp) };
-      const worker = startWorker(source);
-      try {
-        await worker.ask(message);
-      } catch (problem) {
-        worker.end();
-        throw problem;
-      }
-      this.worker = worker;
+      this.worker = await startModel(this.data);
       this.loaded.clear();
     }
 
@@ -145,6 +149,7 @@
     changed(wait) {
       this.before = null; // it was of another text
       this.unread = true;
+      this.decoding.say('');
       clearTimeout(this.typing);
       if (this.offer) this.typing = setTimeout(() => this.refresh(), wait);
       this.draw();
@@ -163,17 +168,30 @@
       const { turn } = this;
       const newest = () => turn === this.turn;
       const asked = this.text.value;
-      this.late = setTimeout(this.next.wait, LATE_MS);
+      this.late = setTimeout(() => this.wait(asked), LATE_MS);
       try {
         const answer = await this.worker.ask(
           { type: 'run', text: asked, scheme: this.offer.name, mapTokens: MAP_TOKENS, likeliest: LIKELIEST },
-          ({ tokens }) => { if (newest()) this.tokens.show(tokens); });
+          (step) => { if (newest()) this.stepped(step, asked); });
         if (newest() && answer.type !== 'stopped') this.answered(answer, asked, quiet);
       } catch (problem) {
         if (!newest()) return;
         this.stale();
         this.lost(problem);
       }
+    }
+
+    stepped({ tokens: found, context }, asked) {
+      this.counted = { text: asked, tokens: found.length, context };
+      this.tokens.show(found);
+    }
+
+    // It takes a while: what is shown is of what was read before.
+    wait(asked) {
+      const { read, offer } = this;
+      const other = read && read.text === asked && read.scheme !== offer.name;
+      this.next.wait(other ? `of ${read.scheme}` : 'of the text before');
+      this.attention.mark(other ? `of ${read.scheme}` : EARLIER);
     }
 
     answered(answer, asked, quiet) {
@@ -196,7 +214,7 @@
     stale() {
       clearTimeout(this.late);
       this.next.stale();
-      this.attention.stale();
+      this.attention.mark(EARLIER);
     }
 
     // ---- decoding
@@ -209,33 +227,55 @@
     async generate() {
       const wanted = this.decoding.wanted();
       const from = this.text.value;
-      this.written = null;
+      if (!wanted || this.tooMany(wanted, from)) return;
+      const scheme = this.offer.name;
+      this.clearRun({ text: from, scheme });
+      if (this.trouble === 'failed' && this.alive()) this.sayReady(); // what failed was another thing
       this.begin('writing');
-      this.say(`Writing ${count(wanted.count)} tokens, ${DECODING[wanted.cached]}.`);
+      this.decoding.say(`Writing ${tokens(wanted.count)}, ${DECODING[wanted.cached]}.`);
       try {
-        const run = await this.worker.ask({ type: 'generate', text: from, scheme: this.offer.name, seed: 0, ...wanted }, this.decoding.show);
+        const run = await this.worker.ask({ type: 'generate', text: from, scheme, seed: 0, ...wanted }, this.decoding.show);
         if (run.type === 'too long') {
-          this.say(`Text and new tokens together are ${count(run.tokens)}; the model was made for at most ${count(run.context)}.`, 'refused');
+          this.clearRun(null);
+          this.refuse(run.tokens, run.context);
         } else {
           this.wrote(run, from);
         }
       } catch (problem) {
-        this.lost(problem);
+        this.clearRun(null);
+        this.decoding.say(this.explain(problem), true);
       }
       this.end();
+    }
+
+    clearRun(ran) {
+      this.written = null;
+      this.ran = ran;
+      this.decoding.clear(ran !== null);
+    }
+
+    refuse(all, context) {
+      this.decoding.say(`Text and new tokens together are ${count(all)}; the model was made for at most ${count(context)}.`, true);
+    }
+
+    // Where the text's tokens are known, nobody has to be asked.
+    tooMany(wanted, text) {
+      const { counted } = this;
+      if (!counted || counted.text !== text || counted.tokens + wanted.count <= counted.context) return false;
+      this.refuse(counted.tokens + wanted.count, counted.context);
+      return true;
     }
 
     wrote(run, from) {
       this.decoding.show(run);
       if (run.made) this.runs.add(run);
       this.written = { from, text: run.text };
-      this.say(`${run.stopped ? 'Stopped' : 'Done'}: ${count(run.made)} tokens in ${run.seconds.toFixed(1)}${SPACE}s, ${many(run.counters.multiplyAdds)} multiply-adds.`);
+      this.decoding.say(`${run.stopped ? 'Stopped' : 'Done'}: ${tokens(run.made)} in ${time(run.seconds)}, ${many(run.counters.multiplyAdds)} multiply-adds.`);
     }
 
     keep() {
       this.text.value += this.written.text;
-      this.written = null;
-      this.decoding.hideWritten();
+      this.clearRun(null);
       this.text.focus();
       this.changed(0);
     }

@@ -3,7 +3,7 @@
   'use strict';
 
   const { field } = window.teachkitPageModel;
-  const { visible, SPACE } = window.teachkitPageModel.words;
+  const { visible, count, SPACE } = window.teachkitPageModel.words;
   const element = (...given) => window.teachkitParts.element(...given); // figure.js comes later in the page
 
   const SHADES = 20;
@@ -49,7 +49,7 @@
       this.below = element('div', { class: 'tk-pm-below', 'aria-hidden': 'true' });
       this.querySelect = element('select');
       this.says = window.teachkitParts.sentence({ class: 'tk-pm-says' });
-      Object.assign(this, { layer: 0, head: 0, query: 0, answer: null, buttons: [], focus: null });
+      Object.assign(this, { layer: 0, head: 0, query: 0, answer: null, of: '', buttons: [], focus: null });
       this.box = this.arranged();
       this.querySelect.addEventListener('change', () => this.choose({ query: Number(this.querySelect.value) }, true));
       this.map.addEventListener('click', (event) => this.choose({ query: this.rowAt(event.clientY) }, true));
@@ -64,12 +64,26 @@
           field('Token that reads', this.querySelect), this.says.box));
     }
 
+    // What a longer text's maps leave out must be said wherever they are spoken of.
+    part() {
+      const { shown, tokens } = this.answer;
+      return shown < tokens.length ? `the first ${shown} of ${count(tokens.length)} tokens` : '';
+    }
+
+    // of   if not '': what the maps are of, where that is not the text and the weights of now
+    mark(of) {
+      if (!this.answer) return;
+      const after = [this.part(), of].filter(Boolean).map((words) => `, ${words}`).join('');
+      this.heading.textContent = `Attention of all heads${after}`;
+      this.title.textContent = `Layer ${this.layer}, head ${this.head}${of && `, ${of}`}`;
+      this.of = of;
+    }
+
     // answer   of the worker to `run`: levels 0 to 255, layer by layer, head by head, row by row
     show(answer) {
       this.box.hidden = answer.shown === 0;
       if (this.box.hidden) return;
       this.answer = answer;
-      this.heading.textContent = 'Attention of all heads';
       this.labels = answer.tokens.slice(0, answer.shown).map(({ label }) => visible(label));
       this.query = answer.shown - 1;
       this.querySelect.replaceChildren(...this.labels.map((label, i) => element('option', { value: i }, `${i} ‘${label}’`)));
@@ -78,11 +92,8 @@
       if (!this.buttons.length) this.makeGrid();
       this.buttons.forEach((button, i) => button.replaceChildren(
         drawMap(answer.shown, this.rowOf(Math.floor(i / answer.heads), i % answer.heads))));
+      this.of = '';
       this.choose({}, false);
-    }
-
-    stale() {
-      this.heading.textContent = 'Attention of all heads, of an earlier text';
     }
 
     makeGrid() {
@@ -116,7 +127,7 @@
     choose(change, aloud) {
       Object.assign(this, change);
       const { layer, head, query, answer } = this;
-      this.title.textContent = `Layer ${layer}, head ${head}`;
+      this.mark(this.of);
       this.querySelect.value = query;
       const drawing = drawMap(answer.shown, this.rowOf(layer, head));
       drawing.append(element('rect', { class: 'band', y: query, width: answer.shown, height: 1 }));
@@ -135,14 +146,15 @@
       return `Token ${query}, ‘${labels[query]}’, reads ${named.join(', ')}.`;
     }
 
-    // Over all tokens but the first, which can read nothing but itself.
+    // Without the first token, which can read nothing but itself.
     average() {
       const S = this.answer.shown;
       if (S < 3) return '';
       const row = this.rowOf(this.layer, this.head);
       const mean = (keyOf) => Array.from({ length: S - 1 }, (_, i) => row(i + 1)[keyOf(i + 1)]).reduce((a, b) => a + b) / (S - 1);
       const parts = [['the token before', (q) => q - 1], ['the first', () => 0], ['itself', (q) => q]];
-      return `Over all tokens but the first, its mean weight on ${parts.map(([name, keyOf]) => `${name} is ${Math.round(mean(keyOf) / 2.55)}${SPACE}%`).join(', on ')}.`;
+      const over = this.part() ? `Over ${this.part()}, without the very first` : 'Over all tokens but the first';
+      return `${over}, its mean weight on ${parts.map(([name, keyOf]) => `${name} is ${Math.round(mean(keyOf) / 2.55)}${SPACE}%`).join(', on ')}.`;
     }
   }
 

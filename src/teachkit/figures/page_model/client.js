@@ -65,6 +65,19 @@
     return content;
   }
 
+  // A worker that has the vocabulary.
+  async function startModel({ folder, vocabulary, worker: source }) {
+    const message = { type: 'vocabulary', vocabulary: await bring(folder, 'vocabulary', vocabulary.stamp) };
+    const worker = startWorker(source);
+    try {
+      await worker.ask(message);
+    } catch (problem) {
+      worker.end();
+      throw problem;
+    }
+    return worker;
+  }
+
   async function bringWeights(folder, { name, stamp }, moved) {
     const header = await bring(folder, name, stamp);
     let arrived = 0;
@@ -77,5 +90,5 @@
     return { type: 'load', scheme: name, header, parts };
   }
 
-  window.teachkitPageModel = Object.assign(window.teachkitPageModel || {}, { startWorker, bring, bringWeights });
+  window.teachkitPageModel = Object.assign(window.teachkitPageModel || {}, { startModel, bringWeights });
 })();

@@ -4,7 +4,7 @@
 (function () {
   'use strict';
 
-  const { visible, percent, count, short, many, bytes, orNone, SPACE, DECODING } = window.teachkitPageModel.words;
+  const { visible, percent, count, many, bytes, orNone, firstToken, perSecond, SPACE, DECODING } = window.teachkitPageModel.words;
   const element = (...given) => window.teachkitParts.element(...given); // figure.js comes later in the page
 
   const MOST_TOKENS = 240; // shown one by one
@@ -16,7 +16,7 @@
     // Long texts scroll, by keys too.
     const frame = element('div', { class: 'tk-pm-tokens', tabindex: 0, role: 'region', 'aria-label': 'Tokens and their numbers' }, list);
     function show(tokens) {
-      title.textContent = tokens.length === 1 ? '1 token' : `${count(tokens.length)} tokens`;
+      title.textContent = window.teachkitPageModel.words.tokens(tokens.length);
       list.replaceChildren(...tokens.slice(0, MOST_TOKENS).map(({ token, label }) =>
         element('li', {}, element('code', {}, visible(label)), element('small', {}, String(token)))));
       if (tokens.length > MOST_TOKENS) list.append(element('li', {}, `and ${count(tokens.length - MOST_TOKENS)} more`));
@@ -52,22 +52,26 @@
         ? `Bars: ${scheme}. ${before ? `Lines: ${before}, the same text. ` : ''}Full width: ${100 * full}${SPACE}%.`
         : 'There is no text to continue.';
     }
-    const wait = () => { key.textContent = 'The model is reading; the bars are still those of the text before.'; };
+    const wait = (earlier) => { key.textContent = `The model is reading; the bars are still those ${earlier}.`; };
     const stale = () => { key.textContent = `Bars: ${of}, of an earlier text.`; };
     return { box: element('div', {}, element('p', { class: 'tk-title' }, 'What comes next'), list, key), show, wait, stale };
   }
 
   // ---- runs side by side
 
-  const COLUMNS = ['Weights', 'Decoding', 'Tokens read + written', 'Multiply-adds', 'Bytes of weights', 'Bytes of cache', 'Tokens/s', 'What it wrote'];
+  const COLUMNS = ['Weights', 'Decoding', 'Tokens read + written', 'Multiply-adds', 'Bytes of weights', 'Bytes of cache', 'First token', 'Then tokens/s'];
 
-  function runRow({ scheme, cached, promptTokens, made, temperature, seconds, counters, text }) {
+  // Two rows: what it wrote has one of its own, or the table would be as wide as the text.
+  function runRows(run) {
+    const { scheme, cached, promptTokens, made, temperature, counters, text } = run;
     const cells = [
       DECODING[cached] + (temperature ? `, temperature ${temperature}` : ''), `${promptTokens} + ${made}`,
-      many(counters.multiplyAdds), bytes(counters.weightBytes), orNone(counters.cacheBytes), short(made / seconds),
+      many(counters.multiplyAdds), bytes(counters.weightBytes), orNone(counters.cacheBytes), firstToken(run), perSecond(run),
     ];
-    return element('tr', {}, element('th', { scope: 'row' }, scheme), ...cells.map((cell) => element('td', {}, cell)),
-      element('td', {}, element('code', {}, visible(text))));
+    return [
+      element('tr', {}, element('th', { scope: 'row', rowspan: 2 }, scheme), ...cells.map((cell) => element('td', {}, cell))),
+      element('tr', {}, element('td', { colspan: cells.length }, element('code', {}, visible(text)))),
+    ];
   }
 
   // The same run again takes the place of the one before.
@@ -78,14 +82,14 @@
     const box = element('div', { hidden: '' },
       element('p', { class: 'tk-title' }, 'Your runs, the latest first'),
       element('div', { class: 'tk-pm-runs', tabindex: 0, role: 'region', 'aria-label': 'Your runs' }, table),
-      element('p', { class: 'tk-pm-note' }, 'Counts are of the whole run, with its first step over all of the text.'));
+      element('p', { class: 'tk-pm-note' }, 'Counts are of the whole run, with its first step, which reads all of the text. First token: how long that step took. Then tokens/s: of the steps after it.'));
     const kept = new Map();
     function add(run) {
       const name = [run.scheme, run.cached, run.promptTokens, run.made, run.temperature].join();
       kept.delete(name);
-      kept.set(name, runRow(run));
+      kept.set(name, runRows(run));
       if (kept.size > RUNS) kept.delete(kept.keys().next().value);
-      body.replaceChildren(...[...kept.values()].reverse());
+      body.replaceChildren(...[...kept.values()].reverse().flat());
       box.hidden = false;
     }
     return { box, add };

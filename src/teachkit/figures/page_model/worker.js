@@ -58,7 +58,7 @@
     const engine = engines[scheme];
     const { config } = engine;
     const tokens = tokenizer.encode(text);
-    tell({ type: 'step', tokens: tokens.map(named) }); // at once; the rest may take a while
+    tell({ type: 'step', tokens: tokens.map(named), context: config.context }); // at once; the rest may take a while
     if (tokens.length > config.context) return tooLong(tokens, config);
     const shown = Math.min(tokens.length, mapTokens);
     const levels = new Uint8Array(config.n_layers * config.n_heads * shown * shown);
@@ -87,16 +87,21 @@
     const cache = new Cache(config, cached);
     engine.resetCounters();
     const started = performance.now();
+    const since = (start) => (performance.now() - start) / 1000;
     let told = started;
+    let first = 0; // seconds until the first token: its step reads the whole text
+    let later = 0; // of the steps after it, those that ended
     const report = (type) => ({
       type, scheme, cached, temperature, promptTokens: prompt.length, made: made.length, text: tokenizer.decode(made),
-      seconds: (performance.now() - started) / 1000, counters: { ...engine.counters },
+      seconds: since(started), first, later, counters: { ...engine.counters },
     });
     try {
       while (made.length < count) {
         if (!cached) cache.length = 0; // nothing is kept from the step before
         const input = cached && made.length ? made.slice(-1) : [...prompt, ...made];
         made.push(choose(await drive(engine.forward(input, cache), job), temperature, random));
+        if (made.length === 1) first = since(started);
+        else later = since(started) - first;
         if (performance.now() - told > TELL_MS && made.length < count) {
           tell(report('step'));
           told = performance.now();
