@@ -60,8 +60,11 @@ lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and
 	$(PY) tools/lighthouse.py
 
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
+# Lessons measure with all cores, so they come first and alone: beside other work they take ten times as long.
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
-	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --cov --cov-fail-under=95 --cov-report=term-missing src tests
+	BOOK_REQUIRED=1 $(PY) -m pytest tests/test_lessons.py
+	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --ignore=tests/test_lessons.py \
+		--cov --cov-fail-under=95 --cov-report=term-missing src tests
 
 check: lint types  ## the quick one: lint, types and unit tests
 	$(PY) -m pytest $(QUICK)
