@@ -55,12 +55,13 @@ def typed_figures(text: str) -> list[str]:
     """The figures in a piece of Markdown that nobody cites, each with the words around it.
 
     The source stands in the same paragraph, list item or table row. That of the puzzle which opens a page may
-    stand in the paragraph after it.
+    stand in the paragraph after it, or in the next one that has figures.
     """
     parts = list(blocks(text))
     cited = [bool(CITED.search(part) or RECORD.search(part)) for part in parts]
     if len(parts) > 2 and parts[0].startswith("# "):
-        cited[1] |= cited[2]
+        with_figures = (i for i in range(2, len(parts)) if any(uncited(parts[i])))
+        cited[1] |= cited[2] or cited[next(with_figures, 2)]
     return [figure for part, done in zip(parts, cited, strict=True) if not done for figure in uncited(part)]
 
 
@@ -168,6 +169,8 @@ def test_page_has_no_typed_figure(path):
         "A step takes 12 ms.\n\nSee [a paper](https://arxiv.org/abs/1706.03762).",
         "| [a](https://example.org) | x |\n| decode | 31.5 GB/s |",
         "- see [a](https://example.org)\n- the first token after 40 ms",
+        "# Title\n\nIt does 312 TFLOP/s. Why?\n\nA course.\n\nIt does.\n\nSee [this](https://example.org).",
+        "# Title\n\nIt does 312 TFLOP/s. Why?\n\nA course.\n\nAs 12 ms does.\n\nSee [this](https://example.org).",
     ],
 )
 def test_detector_finds_typed_figures(text):
@@ -193,6 +196,7 @@ def test_detector_finds_typed_figures(text):
         "**Predict.** Does a step take 1 ms, 10 ms or 100 ms?",
         "Noise costs $\\log_2 16 = 4$ bits per token.",
         "# Title\n\nIt does 312 TFLOP/s. Why?\n\nThe figure is [NVIDIA's](https://example.org).",
+        "# Title\n\nIt does 312 TFLOP/s. Why?\n\nA course.\n\nIt does 312 TFLOP/s ([data sheet](https://example.org)).",
         "The two differ by 7.4 %, since $2^{30} / 10^9 = 1.074$.",
         "Layout is (B, H, T, D), with $2BHTSD$ products and $4$ terms.",
         "```python\ntime_s = 12  # 12 ms\n```",

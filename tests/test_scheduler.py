@@ -604,7 +604,8 @@ def plant(monkeypatch, fault: Fault) -> None:
     assert source.count(fault.old) == 1, f"{fault.method} has changed: {fault.old!r} must stand in it once"
     names: dict[str, object] = {}
     # compile() takes this file's own `annotations` with it.
-    exec(compile(source.replace(fault.old, fault.new), fault.name, "exec"), right.__globals__, names)
+    code = compile(source.replace(fault.old, fault.new), f"<{fault.name}>", "exec")
+    exec(code, right.__globals__, names)
     monkeypatch.setattr(fault.owner, fault.method, names[fault.method])
     if isinstance(fault.owner, ModuleType):  # others have imported it by name
         monkeypatch.setattr(scheduler, fault.method, names[fault.method])

@@ -64,7 +64,8 @@ def test_help_lists_every_target():
 @needs_make
 def test_make_test_ends_with_the_tests():
     """So that pytest's closing line is the last one printed."""
-    assert "-m pytest" in run("make", "--no-print-directory", "-n", "test").stdout.strip().splitlines()[-1]
+    commands = run("make", "--no-print-directory", "-n", "test").stdout.replace("\\\n", " ")
+    assert "-m pytest" in commands.strip().splitlines()[-1]
 
 
 def copy_of_makefile(folder: Path) -> None:
