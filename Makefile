@@ -26,7 +26,7 @@ INSTALL_uv := $(PY) -m pip install --quiet --disable-pip-version-check uv && \
 
 CODE := $(wildcard src tests tools training benchmarks notebooks labs book/_ext)
 QUICK := -m "not slow and not stress"
-# A file's tests stay together, since they share what is slow to make; files go out in order, not longest first.
+# A file's tests stay together, since they share what is slow to make; tests/conftest.py says which files come first.
 TOGETHER := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 help:  ## list the targets
@@ -60,10 +60,12 @@ lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and
 	$(PY) tools/lighthouse.py
 
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
-# Lessons measure with all cores, so they come first and alone: beside other work they take ten times as long.
+# As it is, a lesson measures with all cores, so these runs come first and alone: beside other work they take ten
+# times as long.
+LESSONS := tests/test_lessons.py::test_stored_output_comes_again
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
-	BOOK_REQUIRED=1 $(PY) -m pytest tests/test_lessons.py
-	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --ignore=tests/test_lessons.py \
+	BOOK_REQUIRED=1 $(PY) -m pytest $(LESSONS)
+	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --deselect $(LESSONS) \
 		--cov --cov-fail-under=95 --cov-report=term-missing src tests
 
 check: lint types  ## the quick one: lint, types and unit tests

@@ -34,6 +34,16 @@ TINY: dict[str, Any] = {
 }
 
 
+# Files whose tests take longest. Begun last, they would keep one process at work while the others have nothing left.
+LONGEST = ("test_site.py", "test_lessons.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes, the longest files come first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def tiny_config(**changes: Any) -> ModelConfig:
     """A Llama of a few thousand weights; ``changes`` are fields of ModelConfig."""
     return ModelConfig(**(TINY | changes))

@@ -117,8 +117,16 @@ def test_nothing_happens_where_teachkit_is_installed(lesson, tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+def different_cells() -> dict[str, Path]:
+    """The lessons' set-up cells, each once, with the first lesson that has it."""
+    found: dict[str, Path] = {}
+    for lesson in LESSONS:
+        found.setdefault(setup_cell(lesson, "").source, lesson)
+    return found
+
+
 @pytest.mark.slow
-@lessons
+@pytest.mark.parametrize("lesson", different_cells().values(), ids=lambda path: path.stem)
 @pytest.mark.skipif(os.name == "nt", reason="links to folders need a privilege on Windows")
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git on this system")
 def test_set_up_installs_teachkit_beside_the_torch_that_is_there(lesson, tmp_path):

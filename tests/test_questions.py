@@ -368,7 +368,8 @@ class TestInABrowser:
         [
             ("600", "✓ Right. Two bytes each."),
             ("605", "✓ Right. Two bytes each."),
-            ("600 bytes", "✓ Right. You wrote 600. Two bytes each."),
+            ("600 bytes", "✓ Right. Two bytes each."),
+            ("0.6 kB", "✓ Right. You wrote 600 bytes. Two bytes each."),
             ("3000", "✗ No. Too large, by a factor of 5. A byte has eight bits."),
             ("100", "✗ No. Too small, by a factor of 6. A byte has eight bits."),
             ("618", "✗ No. Too large, by 3.0 %. A byte has eight bits."),
@@ -396,7 +397,8 @@ class TestInABrowser:
             "-3": -3, "−3": -3, "+3": 3, "100-1-1": 98, "2*3 + 4": 10, "2 × 3 · 4": 24, "(1+2)*3": 9,
             "2^10": 1024, "2**10": 1024, "10⁹": 1e9, "10⁻³": 0.001, "2^3^2": 512, "-2^2": -4, "2^-1": 0.5,
             "8÷2÷2": 2,
-            "": first, "0,5": comma, "1,00": comma, "12 GB": alone, "3 4": alone, "1,000,00": alone,
+            "": first, "0,5": comma, "1,00": comma, "12 GB": alone, "3 4": alone, "1,000,00": comma,
+            "1,5e9": comma, "50 %": 0.5, "5 tokens": alone, "1 constructor": alone,
             "0x10": alone, "1..2": alone, "five": unread, "1/0": unread, "(2": unread, "2+": unread,
             "alert(1)": unread, ".": unread, "1e999": unread, BREAKOUT.strip(): unread,
         }  # fmt: skip
@@ -415,6 +417,35 @@ class TestInABrowser:
             else:
                 assert typed.strip() in (f"{wanted:,}", f"{wanted}", f"{wanted}."), (typed, words)
         assert page.evaluate("window.broken") is None
+
+    def test_a_number_may_have_its_unit_or_another_of_its_kind(self, open_page):
+        """The answer is 600 in each of these units; what is written beside them is the same, or is refused."""
+        units = {
+            "bytes": "600 bytes|600 B|0.6 kB|600/1024 KiB|-600 bits|-600 b",
+            "MB": "600 MB|600MB|0.6 GB|6e5 kB|600e6 bytes|600e6/2^20 MiB|-600 Mb|-600 mb|-600 million",
+            "ms": "600 ms|0.6 s|0.6 seconds|600 milliseconds|600,000 µs|-600 min",
+            "seconds": "600 s|600 secs|600 second|-10 minutes",
+            "%": "600 %|600 percent|600 per cent|-600 dollars",
+            "tokens/s": "600 tokens/s|600 tokens per second|600 tok/s|600 token / s|-600 tokens|-600 s",
+            "FLOPs per byte": "600 FLOPs per byte|600 FLOP/B|600 GFLOPs/GB|0.6 kFLOPs per byte|-600 FLOPs",
+            "TFLOP": "600 TFLOP|600 TFLOPs|600,000 GFLOP|-600 TFLOP/s",
+            "dollars": "$600|$ 600|600 $|600 dollars|-600 €",
+            "GPU-hours": "600 GPU-hours|600 GPU hours|600 GPU-hour|-600 hours",
+            "million parameters": "600 million parameters|0.6 billion parameters|6e8 parameters|-600 million",
+            "sequences": "600 sequences|600 sequence|0.6 thousand sequences|-600 tokens",
+        }
+        asked = [NUMBER | {"id": f"q{i}", "unit": unit} for i, unit in enumerate(units)]
+        page = open_page(figures.questions("own", asked).page())
+        table = [(place, typed) for place, unit in enumerate(units) for typed in units[unit].split("|")]
+        told = page.evaluate(ANSWER, [(place, typed.removeprefix("-")) for place, typed in table])
+        for (place, typed), words in zip(table, told, strict=True):
+            unit = list(units)[place]
+            if typed.startswith("-"):
+                assert words == f"Write the number alone; it is counted in {unit}.", (unit, typed)
+            else:
+                assert words.startswith("✓ Right."), (unit, typed, words)
+                plain = typed == f"600 {unit}" or typed.startswith("$")
+                assert plain or f"You wrote 600 {unit}." in words, (unit, typed, words)
 
     def test_two_blocks_on_one_page_agree(self, open_page):
         page = open_page(

@@ -159,7 +159,15 @@ def _run_tests(folder: Path, tests: list[str]) -> int:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(folder))
     torch.set_num_threads(1)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not slow and not stress"]
+    options = ["-x", "-q", "-m", "not slow and not stress"]
+    options += [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:nbval",
+    ]  # nbval takes seconds to load
     return int(pytest.main([*options, "--hypothesis-seed=0", *tests]))
 
 

@@ -54,15 +54,43 @@
     return { value: sum(), rest };
   }
 
-  // { value } of what was typed, or { problem }: what the reader can do about it.
+  // ---- units: the question's own, however it is written, and others of its kind
+
+  const SIZE = {
+    n: 1e-9, 'µ': 1e-6, 'μ': 1e-6, u: 1e-6, m: 1e-3, k: 1e3, K: 1e3, M: 1e6, G: 1e9, T: 1e12,
+    Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, thousand: 1e3, million: 1e6, billion: 1e9,
+  };
+  const SHORT = {
+    byte: 'B', second: 's', sec: 's', millisecond: 'ms', microsecond: 'µs', percent: '%', 'per cent': '%', '$': 'dollar', tok: 'token',
+  };
+  // Mb are bits: a prefix stands before B, s and FLOP as they are written here.
+  const SCALED = /^([nµμum](?=s$)|(?:[kKMGT]|[KMG]i)(?=(?:B|FLOP)$)|(?:thousand|million|billion)(?= )) ?(.+)$/;
+
+  // [size, kind] of a unit: "GB" is [1e9, 'B'], "million tokens" [1e6, 'token'], "%" a hundredth of nothing named.
+  function oneUnit(text) {
+    const name = text.replace(/-/g, ' ').replace(/^(.{3,})s$/, '$1'); // GPU-hours, tokens
+    const short = Object.hasOwn(SHORT, name) ? SHORT[name] : name;
+    if (short === '%') return [0.01, ''];
+    const [, prefix, kind] = short.match(SCALED) || ['', '', short];
+    return [SIZE[prefix] || 1, kind];
+  }
+
+  // The same of "FLOPs per byte", [1, 'FLOP/B'], or "tokens/s".
+  function unitOf(text) {
+    const parts = text.trim().split(/\s*\/\s*|\s+per\s+/).map(oneUnit);
+    return { size: parts.reduce((size, [one], place) => (place ? size / one : one), 1), kind: parts.map(([, kind]) => kind).join('/') };
+  }
+
+  // { value, unit } of what was typed, in the question's unit, or { problem }: what the reader can do about it.
   function answerOf(typed, unit) {
-    const { value, rest } = readNumber(typed);
-    if (/^[-+]?\d+,\d+$/.test(typed.trim()) && rest) {
-      return { problem: 'A comma separates thousands here; the decimal sign is a point, as in 0.5.' };
-    }
+    const wanted = unitOf(unit);
+    const { value, rest } = readNumber(wanted.kind === 'dollar' ? typed.trim().replace(/^\$/, '') : typed);
+    if (/^,\d/.test(rest)) return { problem: 'A comma separates thousands here; the decimal sign is a point, as in 0.5.' };
     if (!Number.isFinite(value)) return { problem: 'That cannot be read as a number. These can: 0.5, 1e9, 1,000, 2^10, 3/4, 2 * 32 * 128.' };
-    if (rest && rest !== unit) return { problem: `Write the number alone${unit ? `; it is counted in ${unit}` : ''}.` };
-    return { value };
+    if (!rest) return { value, unit: '' };
+    const { size, kind } = unitOf(rest);
+    if (kind !== wanted.kind) return { problem: `Write the number alone${unit ? `; it is counted in ${unit}` : ''}.` };
+    return { value: (value * size) / wanted.size, unit };
   }
 
   const close = (value, wanted, tolerance) => Math.abs(value - wanted) <= Math.max(tolerance, 1e-9) * Math.abs(wanted);
@@ -224,10 +252,11 @@
       box: element('div', { class: 'tk-qs-number' }, element('label', { for: `${id}-number` }, question.wanted), input),
       read() {
         if (!input.value.trim()) return { problem: 'Write a number first. A product such as 2 * 32 * 128 will do.' };
-        const { value, problem } = answerOf(input.value, question.unit);
+        const { value, unit, problem } = answerOf(input.value, question.unit);
         if (problem) return { problem };
         const typed = input.value.trim();
-        const told = (text) => (typed === shown(value) || /^\d*\.?\d*$/.test(typed) ? text : `You wrote ${shown(value)}. ${text}`);
+        const read = `${shown(value)} ${unit}`.trim();
+        const told = (text) => (typed === read || /^\d*\.?\d*$/.test(typed) ? text : `You wrote ${read}. ${text}`);
         if (close(value, question.answer, question.tolerance)) return { right: true, says: told(question.why) };
         const known = question.wrong.find((wrong) => close(value, wrong.value, question.tolerance));
         return { right: false, says: told(known ? known.says : `${distance(value, question.answer)} ${question.hint}`) };
