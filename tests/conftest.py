@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
 }
 
 
-# Files whose tests take longest. Begun last, they would keep one process at work while the others have nothing left.
+# Files whose tests take longest. Begun last, they would leave the other processes with nothing to do.
 LONGEST = ("test_site.py", "test_lessons.py")
 
 

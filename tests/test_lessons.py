@@ -1,7 +1,7 @@
 """Every lesson gives its stored output again, on any CPU, and notices a fault in what it teaches.
 
-nbval runs each lesson in a fresh kernel: as it is; with one thread, also with the instructions of an older CPU;
-and with each fault of tests/faults/<stem>.toml in a copy of the package. One run takes as long as the lesson,
+nbval runs each lesson in a fresh kernel: as it is, on one thread, with the instructions of an older CPU, and
+with each fault of tests/faults/<stem>.toml in a copy of the package. One run takes as long as the lesson,
 so `make test` takes samples where lessons are many, always the same ones; `make stress` runs the rest.
 """
 

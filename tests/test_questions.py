@@ -419,7 +419,7 @@ class TestInABrowser:
         assert page.evaluate("window.broken") is None
 
     def test_a_number_may_have_its_unit_or_another_of_its_kind(self, open_page):
-        """The answer is 600 in each of these units; what is written beside them is the same, or is refused."""
+        """The answer is 600 in each unit; what stands behind is the same, or, after a minus, refused."""
         units = {
             "bytes": "600 bytes|600 B|0.6 kB|600/1024 KiB|-600 bits|-600 b",
             "MB": "600 MB|600MB|0.6 GB|6e5 kB|600e6 bytes|600e6/2^20 MiB|-600 Mb|-600 mb|-600 million",

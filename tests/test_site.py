@@ -306,7 +306,7 @@ def test_the_book_has_its_interactive_figures() -> None:
 def test_search_finds(query: str, kind: str, link: str, browser: Any) -> None:  # noqa: F811
     with opened(browser, SITE / "notebooks" / "attention.html") as (page, wrong):
         page.keyboard.press("Control+k")
-        page.keyboard.type(query)
+        page.locator("dialog.search input").fill(query)  # at once: no answer to a part of it may be read
         page.wait_for_selector("dialog.search li")
         rows = page.locator("dialog.search li a")
         found = [(row.inner_text(), row.get_attribute("href")) for row in rows.all()[:8]]
@@ -331,6 +331,40 @@ def test_search_is_operated_by_keys_and_leads_there(browser: Any) -> None:  # no
         page.keyboard.press("Escape")
         assert not page.evaluate("document.querySelector('dialog.search').open")
         assert wrong == []
+
+
+def test_search_shows_the_passage_and_leads_to_its_section(browser: Any) -> None:  # noqa: F811
+    with opened(browser, SITE / "book" / "intro.html") as (page, wrong):
+        page.keyboard.press("Control+k")
+        page.locator("dialog.search input").fill("softmax overflow")
+        rows = page.locator("dialog.search li a").filter(has_text="in the text of")
+        rows.filter(has=page.locator(".passage")).first.wait_for(timeout=3000)
+        page.wait_for_timeout(500)
+        for row in rows.all():
+            marked = row.locator("mark").all_inner_texts()
+            assert marked
+            assert all(word.lower().startswith(("softmax", "overflow")) for word in marked), marked
+            address = row.get_attribute("href")
+            target = (SITE / "book" / address.split("#")[0]).resolve()
+            assert address.split("#")[1].split(":~:")[0] in read(target).ids
+            assert len(row.locator(".passage").inner_text()) < 400
+        rows.first.click()
+        page.wait_for_url(re.compile(r"html#[\w-]+(:~:text=.*)?$"), timeout=3000)
+        assert wrong == []
+
+
+def test_search_without_passages_still_names_the_page(browser: Any) -> None:  # noqa: F811
+    with opened(browser, SITE / "book" / "intro.html") as (page, wrong):
+        page.keyboard.press("Control+k")
+        page.wait_for_function("!document.querySelector('dialog.search [role=status]').textContent")
+        page.evaluate("document.documentElement.dataset.content_root = 'nowhere/'")
+        page.locator("dialog.search input").fill("loops dispatch")
+        rows = page.locator("dialog.search li a").filter(has_text="in the text of")
+        rows.first.wait_for(timeout=3000)
+        page.wait_for_timeout(500)
+        assert any("nowhere/_static/passages/" in what for what in wrong), wrong
+        assert rows.locator(".passage").count() == 0
+        assert "#:~:text=loops&text=dispatch" in rows.first.get_attribute("href")
 
 
 def test_search_without_its_index_says_so_and_tries_again(browser: Any) -> None:  # noqa: F811

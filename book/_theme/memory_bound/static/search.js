@@ -1,16 +1,21 @@
 // Search over the index that Sphinx writes (searchindex.js): sections, terms, names of the package, pages.
-// The index is a script, so it loads from disk, too; nothing else is fetched.
+// The index is a script, so it loads from disk, too. So are the passages of a page, asked for when the page is found.
 (function () {
   'use strict';
   const element = window.bookElement;
   if (!element) return; // then the button is a link to the search's page
   const SHOWN = 30;
+  const PAUSE_MS = 150; // in typing, before passages are asked for
+  const AROUND = [60, 150]; // characters before the word and after it
   const asked = {};
+  const passages = {};
   let index = null;
   let ready = false;
 
   // searchindex.js calls this.
   window.Search = { setIndex(data) { index = data; } };
+  // And _static/passages/<page>.js this, with the anchor, heading and text of each section.
+  window.bookPassages = (page, sections) => { passages[page] = sections; };
 
   // Loaded once; what failed is asked for again the next time.
   function script(name) {
@@ -34,6 +39,7 @@
   const plain = (text) => text.toLowerCase().normalize('NFKD').replace(/[\u0300-\u036f]/g, '');
   const list = (value) => (Array.isArray(value) ? value : [value]);
   const isLesson = (page) => index.docnames[page].startsWith('notebooks/');
+  const toText = (anchor, words) => `#${anchor}:~:text=${words.map((word) => encodeURIComponent(word).replace(/-/g, '%2D')).join('&text=')}`;
   const isReference = (page) => index.docnames[page] === 'book/api'; // its sections are names, which are found as such
 
   // How well a name answers: all words in it; better where it starts with them, or is them.
@@ -97,20 +103,76 @@
     });
     if (!sets.length) return [];
     return [...sets[0].keys()].filter((page) => sets.every((hits) => hits.has(page))).map((page) => ({
-      score: sets.reduce((sum, hits) => sum + hits.get(page), 0) + (isLesson(page) ? 4 : 0), kind: 'in the text of', title: nameOf(page), where: '',
-      link: `${address(page)}#:~:text=${words.map(encodeURIComponent).join('&text=')}`,
+      score: sets.reduce((sum, hits) => sum + hits.get(page), 0) + (isLesson(page) ? 4 : 0), kind: 'in the text of', title: nameOf(page), where: '', page,
+      link: address(page) + toText('', words),
     }));
   }
 
+  const wordsOf = (text) => plain(text).split(/\s+/).filter(Boolean);
+
   function answer(text) {
-    const query = plain(text).trim().replace(/\s+/g, ' ');
-    const words = query.split(' ').filter(Boolean);
+    const words = wordsOf(text);
+    const query = words.join(' ');
     if (!words.length) return [];
     const seen = new Set();
     return [...sections(words, query), ...names(words, query), ...terms(words, query), ...pages(words)]
       .sort((a, b) => b.score - a.score || a.title.length - b.title.length)
       .filter((one) => !seen.has(one.link.replace(/#:~.*/, '') + one.kind) && seen.add(one.link.replace(/#:~.*/, '') + one.kind))
       .slice(0, SHOWN);
+  }
+
+  // ---- The passage of a page that has the words
+
+  // Each word as it stands in a text, with its endings.
+  function patterns(words) {
+    const stem = new window.Stemmer();
+    const telling = words.filter((word) => !window.stopwords.includes(word));
+    return (telling.length ? telling : words).map((word) => {
+      const root = stem.stemWord(word);
+      const start = (word.startsWith(root) ? root : word).replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+      return new RegExp(`(^|[^\\p{L}\\p{N}_])(${start}[\\p{L}\\p{N}_]*)`, 'giu');
+    });
+  }
+
+  // The section with the most of the words, and where they stand in its text, [from, to] in order; null: none has any.
+  function passageOf(page, words) {
+    const wanted = patterns(words);
+    const rated = passages[page].map((section) => [wanted.filter((pattern) => section[2].search(pattern) >= 0).length, section]);
+    const [score, [anchor, heading, text]] = rated.reduce((a, b) => (b[0] > a[0] ? b : a));
+    const places = wanted.flatMap((pattern) => [...text.matchAll(pattern)]
+      .map((found) => [found.index + found[1].length, found.index + found[0].length])).sort((a, b) => a[0] - b[0]);
+    return score ? { anchor, heading, text, places } : null;
+  }
+
+  // What stands in the text where the most of the words are close to each other: { start, parts }, the words marked.
+  function cut({ text, places }) {
+    const near = places.map(([start]) => new Set(places.filter(([begin]) => begin >= start && begin < start + AROUND[1])
+      .map(([begin, end]) => text.slice(begin, end).toLowerCase())).size);
+    const [start, stop] = places[near.indexOf(Math.max(...near))];
+    const from = start <= AROUND[0] ? 0 : text.indexOf(' ', start - AROUND[0]) + 1;
+    const to = stop + AROUND[1] >= text.length ? text.length : Math.max(stop, text.lastIndexOf(' ', stop + AROUND[1]));
+    const parts = [from ? '… ' : ''];
+    let at = from;
+    places.filter(([begin, end]) => begin >= from && end <= to).forEach(([begin, end]) => {
+      if (begin < at) return; // two of the words begin alike
+      parts.push(text.slice(at, begin), element('mark', {}, text.slice(begin, end)));
+      at = end;
+    });
+    return { start, parts: [...parts, text.slice(at, to), to < text.length ? ' …' : ''] };
+  }
+
+  // Adds the passage to a row whose page has the words in its text, and leads there: to these very words, where the
+  // browser finds them, or else to their section.
+  async function explain(one, link, words) {
+    const page = index.docnames[one.page];
+    await script(`_static/passages/${page}.js`);
+    const found = passageOf(page, words);
+    if (!found || !link.isConnected) return;
+    const { start, parts } = cut(found);
+    const [phrase] = found.text.slice(start).match(/^\S+(?: \S+){0,3}/);
+    link.href = address(one.page) + toText(found.anchor, [phrase]);
+    if (found.heading !== one.title) link.append(element('span', {}, ` · ${found.heading}`));
+    link.append(element('span', { class: 'passage' }, ...parts));
   }
 
   const row = (one) => element('li', {}, element('a', { href: one.link },
@@ -123,11 +185,17 @@
     const field = element('input', { id, type: 'search', autocomplete: 'off', spellcheck: 'false' });
     const said = element('p', { role: 'status' });
     const found = element('ol', { 'aria-label': 'Found' });
+    let pause = null;
     box.append(element('label', { for: id }, 'Sections, terms, names of the package, words'), field, said, found);
 
     function show() {
       const answers = answer(field.value);
-      found.replaceChildren(...answers.map(row));
+      const rows = answers.map(row);
+      found.replaceChildren(...rows);
+      clearTimeout(pause);
+      pause = setTimeout(() => answers.forEach((one, i) => {
+        if ('page' in one) explain(one, rows[i].firstChild, wordsOf(field.value)).catch(() => {}); // then it stays as it is
+      }), PAUSE_MS);
       const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
       said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
     }
