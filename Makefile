@@ -60,12 +60,12 @@ lighthouse: book  ## rate the first page and the heaviest lesson; needs Node and
 	$(PY) tools/lighthouse.py
 
 # tests/test_lessons.py runs nbval on every lesson: once as it is, then on other CPUs and with planted faults.
-# As it is, a lesson measures with all cores, so these runs come first and alone: beside other work they take ten
-# times as long.
-LESSONS := tests/test_lessons.py::test_stored_output_comes_again
+# As it is and with a fault, a lesson measures with all cores, so these runs come first and alone: beside other
+# work they take several times as long. Both the same way, for the run as it is shows what a fault's run is without it.
+LESSONS := $(addprefix tests/test_lessons.py::,test_stored_output_comes_again test_lesson_notices_the_fault)
 test: lint types book  ## verify everything: lint, types, book, tests, coverage; nbval on every lesson
 	BOOK_REQUIRED=1 $(PY) -m pytest $(LESSONS)
-	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) --deselect $(LESSONS) \
+	BOOK_REQUIRED=1 $(PY) -m pytest $(TOGETHER) $(addprefix --deselect ,$(LESSONS)) \
 		--cov --cov-fail-under=95 --cov-report=term-missing src tests
 
 check: lint types  ## the quick one: lint, types and unit tests

@@ -24,8 +24,7 @@ import nbval_run
 from lesson_faults import Fault
 from test_notebooks import tiny
 
-# Besides the run of a lesson as it is, with all threads and nothing else running, lessons run on one thread:
-# those of two at a time would wait for each other.
+# Variants run beside other tests, where several threads of a lesson would wait for those of the others.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 VARIANTS = {
     "one thread": ONE_THREAD,
@@ -112,7 +111,7 @@ def test_output_does_not_depend_on_the_cpu(case, tmp_path):
 def test_lesson_notices_the_fault(case, tmp_path):
     path, fault = case
     source = lesson_faults.copy_package(tmp_path, fault)
-    require_caught(nbval_run.run(path, source=source, first=True, env=ONE_THREAD), source)
+    require_caught(nbval_run.run(path, source=source, first=True), source)
 
 
 # The checks can fail

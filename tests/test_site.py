@@ -356,14 +356,29 @@ def test_search_shows_the_passage_and_leads_to_its_section(browser: Any) -> None
         assert wrong == []
 
 
+@pytest.mark.parametrize(
+    "query", ["kv-cache", "q @ k", "c++ (", "$x^2 [a", "the", "one/two a.b", "caches’ ünits"]
+)
+def test_search_for_anything_breaks_nothing(query: str, browser: Any) -> None:  # noqa: F811
+    with opened(browser, SITE / "book" / "intro.html") as (page, wrong):
+        page.keyboard.press("Control+k")
+        page.locator("dialog.search input").fill(query)
+        page.wait_for_selector("dialog.search [role=status]:text-matches('found|Nothing')")
+        page.wait_for_timeout(600)  # passages are asked for after a pause
+        assert wrong == []
+
+
 def test_search_without_passages_still_names_the_page(browser: Any) -> None:  # noqa: F811
-    with opened(browser, SITE / "book" / "intro.html") as (page, _):
+    with opened(browser, SITE / "book" / "intro.html") as (page, wrong):
         page.keyboard.press("Control+k")
         page.wait_for_function("!document.querySelector('dialog.search [role=status]').textContent")
         page.evaluate("document.documentElement.dataset.content_root = 'nowhere/'")
         with page.expect_event("requestfailed", lambda request: "/nowhere/_static/passages/" in request.url):
             page.locator("dialog.search input").fill("loops dispatch")
         rows = page.locator("dialog.search li a").filter(has_text="in the text of")
+        assert [
+            what for what in wrong if "nowhere/_static/passages/" not in what and "ERR_FILE" not in what
+        ] == []
         assert rows.locator(".passage").count() == 0
         assert "#:~:text=loops&text=dispatch" in rows.first.get_attribute("href")
 

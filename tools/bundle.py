@@ -67,9 +67,8 @@ def pack(root: Path, html: Path, printed: Path, target: Path) -> int:
     for licence in ("LICENSE", "LICENSE-TEXT"):
         if (root / licence).is_file():
             entries[licence] = (root / licence).read_bytes()
-    made = target.with_suffix(
-        ".part"
-    )  # an interrupted run leaves no half archive under the name of a release
+    # An interrupted run leaves no half archive under the name of a release.
+    made = target.with_suffix(".part")
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(entries):
             entry = zipfile.ZipInfo(f"{folder}/{name}", TIME)

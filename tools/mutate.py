@@ -160,14 +160,7 @@ def _run_tests(folder: Path, tests: list[str]) -> int:
     sys.path.insert(0, str(folder))
     torch.set_num_threads(1)
     options = ["-x", "-q", "-m", "not slow and not stress"]
-    options += [
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:nbval",
-    ]  # nbval takes seconds to load
+    options += [f"-pno:{plugin}" for plugin in ("cacheprovider", "randomly", "nbval")]  # nbval: slow to load
     return int(pytest.main([*options, "--hypothesis-seed=0", *tests]))
 
 

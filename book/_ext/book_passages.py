@@ -37,7 +37,7 @@ class Section:
 
 
 class Reader(HTMLParser):
-    """The sections of a page in one pass: a tree of its elements takes ten times as long."""
+    """The sections of a page in one pass: a tree of its elements takes five times as long."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,9 +75,11 @@ class Reader(HTMLParser):
 
     def enter(self, anchor: str) -> None:
         """A section without an anchor belongs to the one around it."""
-        if anchor or not self.within:
+        if self.within and not anchor:
+            self.within.append(self.within[-1])
+        else:
             self.sections.append(Section(anchor))
-        self.within.append(self.sections[-1] if anchor or not self.within else self.within[-1])
+            self.within.append(self.sections[-1])
 
     def put(self, text: str) -> None:
         if self.within:
@@ -99,7 +101,7 @@ def passages(body: str) -> list[tuple[str, str, str]]:
 def write(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """The page's script."""
+    """The page's script; lists that Sphinx makes, such as the index, have none."""
     if doctree is None:
         return
     path = Path(app.outdir) / FOLDER / f"{pagename}.js"

@@ -165,7 +165,8 @@
   // browser finds them, or else to their section.
   async function explain(one, link, words) {
     const page = index.docnames[one.page];
-    await script(`_static/passages/${page}.js`);
+    const arrived = await script(`_static/passages/${page}.js`).then(() => true, () => false);
+    if (!arrived) return; // then the row names the page alone
     const found = passageOf(page, words);
     if (!found || !link.isConnected) return;
     const { start, parts } = cut(found);
@@ -194,7 +195,7 @@
       found.replaceChildren(...rows);
       clearTimeout(pause);
       pause = setTimeout(() => answers.forEach((one, i) => {
-        if ('page' in one) explain(one, rows[i].firstChild, wordsOf(field.value)).catch(() => {}); // then it stays as it is
+        if ('page' in one) explain(one, rows[i].firstChild, wordsOf(field.value));
       }), PAUSE_MS);
       const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
       said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
