@@ -300,6 +300,8 @@ def test_the_book_has_its_interactive_figures() -> None:
         ("continuous batching", "page", "notebooks/continuous_batching.html"),
         ("paged", "page", "notebooks/paged_cache.html"),
         ("KV cache", "page", "notebooks/kv_cache.html"),
+        ("kv-cache", "page", "notebooks/kv_cache.html"),
+        ("softmax( overflow?", "in the text of", "notebooks/attention.html"),
         ("nvidia lognormal", "in the text of", "book/api.html"),
     ],
 )

@@ -36,7 +36,7 @@
 
   const address = (page) => `${document.documentElement.dataset.content_root}${index.docnames[page]}.html`;
   const nameOf = (page) => index.titles[page].replace(/<[^>]*>/g, ''); // a title may hold markup
-  const plain = (text) => text.toLowerCase().normalize('NFKD').replace(/[\u0300-\u036f]/g, '');
+  const plain = (text) => text.toLowerCase().normalize('NFKD').replace(/[\u0300-\u036f]/g, '').replace(/[-\u2010\u2011]/g, ' ');
   const list = (value) => (Array.isArray(value) ? value : [value]);
   const isLesson = (page) => index.docnames[page].startsWith('notebooks/');
   const toText = (anchor, words) => `#${anchor}:~:text=${words.map((word) => encodeURIComponent(word).replace(/-/g, '%2D')).join('&text=')}`;
@@ -88,8 +88,9 @@
     return found;
   }
 
-  // Pages whose text has all the words.
-  function pages(words) {
+  // Pages whose text has all the words, of letters, digits and _ as in the index.
+  function pages(typed) {
+    const words = typed.flatMap((word) => word.match(/[\p{L}\p{N}_]+/gu) || []);
     const stem = new window.Stemmer();
     const sets = words.filter((word) => !window.stopwords.includes(word) && word.length > 1).map((word) => {
       const hits = new Map();
@@ -103,15 +104,13 @@
     });
     if (!sets.length) return [];
     return [...sets[0].keys()].filter((page) => sets.every((hits) => hits.has(page))).map((page) => ({
-      score: sets.reduce((sum, hits) => sum + hits.get(page), 0) + (isLesson(page) ? 4 : 0), kind: 'in the text of', title: nameOf(page), where: '', page,
+      score: sets.reduce((sum, hits) => sum + hits.get(page), 0) + (isLesson(page) ? 4 : 0), kind: 'in the text of', title: nameOf(page), where: '', page, words,
       link: address(page) + toText('', words),
     }));
   }
 
-  const wordsOf = (text) => plain(text).split(/\s+/).filter(Boolean);
-
   function answer(text) {
-    const words = wordsOf(text);
+    const words = plain(text).split(/\s+/).filter(Boolean);
     const query = words.join(' ');
     if (!words.length) return [];
     const seen = new Set();
@@ -129,8 +128,7 @@
     const telling = words.filter((word) => !window.stopwords.includes(word));
     return (telling.length ? telling : words).map((word) => {
       const root = stem.stemWord(word);
-      const start = (word.startsWith(root) ? root : word).replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
-      return new RegExp(`(^|[^\\p{L}\\p{N}_])(${start}[\\p{L}\\p{N}_]*)`, 'giu');
+      return new RegExp(`(^|[^\\p{L}\\p{N}_])(${word.startsWith(root) ? root : word}[\\p{L}\\p{N}_]*)`, 'giu');
     });
   }
 
@@ -163,16 +161,16 @@
 
   // Adds the passage to a row whose page has the words in its text, and leads there: to these very words, where the
   // browser finds them, or else to their section.
-  async function explain(one, link, words) {
-    const page = index.docnames[one.page];
+  async function explain({ page: number, words, title }, link) {
+    const page = index.docnames[number];
     const arrived = await script(`_static/passages/${page}.js`).then(() => true, () => false);
     if (!arrived) return; // then the row names the page alone
     const found = passageOf(page, words);
     if (!found || !link.isConnected) return;
     const { start, parts } = cut(found);
     const [phrase] = found.text.slice(start).match(/^\S+(?: \S+){0,3}/);
-    link.href = address(one.page) + toText(found.anchor, [phrase]);
-    if (found.heading !== one.title) link.append(element('span', {}, ` · ${found.heading}`));
+    link.href = address(number) + toText(found.anchor, [phrase]);
+    if (found.heading !== title) link.append(element('span', {}, ` · ${found.heading}`));
     link.append(element('span', { class: 'passage' }, ...parts));
   }
 
@@ -195,7 +193,7 @@
       found.replaceChildren(...rows);
       clearTimeout(pause);
       pause = setTimeout(() => answers.forEach((one, i) => {
-        if ('page' in one) explain(one, rows[i].firstChild, wordsOf(field.value));
+        if ('page' in one) explain(one, rows[i].firstChild);
       }), PAUSE_MS);
       const nothing = field.value.trim() ? 'Nothing has all these words.' : '';
       said.textContent = answers.length ? `${answers.length === SHOWN ? `The first ${SHOWN}` : answers.length} found` : nothing;
