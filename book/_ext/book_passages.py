@@ -37,7 +37,7 @@ class Section:
 
 
 class Reader(HTMLParser):
-    """The sections of a page in one pass: a tree of its elements takes five times as long."""
+    """The sections of a page in one pass: a tree of its elements takes several times as long."""
 
     def __init__(self) -> None:
         super().__init__()
