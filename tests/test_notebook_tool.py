@@ -102,6 +102,16 @@ def test_executed_lesson_agrees(lesson, capsys):
     assert run.threads >= 1
 
 
+@pytest.mark.slow
+def test_peak_memory_is_the_lessons_own_and_not_that_of_the_process_that_starts_it(tmp_path):
+    held = bytearray(b"x") * 1_500_000_000
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell('used = len(bytearray(b"x") * 500_000_000)')]
+    )
+    notebooks.execute(notebook, tmp_path, tmp_path)
+    assert 0.5e9 < notebook.metadata["teachkit"]["last_run"]["peak_memory_bytes"] < len(held)
+
+
 def change_source(notebook):
     notebook.cells[2].source += "  # edited"
 

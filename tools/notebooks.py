@@ -41,13 +41,17 @@ def _probe():
             cpu = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    try:
-        import resource
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    except ImportError:
-        import psutil
-        peak = psutil.Process().memory_info().peak_wset
+    try:  # not getrusage: a process that Linux starts begins there with its parent's peak
+        with open("/proc/self/status") as file:
+            peak = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        if sys.platform == "win32":
+            import psutil
+            peak = psutil.Process().memory_info().peak_wset
+        else:
+            import resource
+            unit = 1 if sys.platform == "darwin" else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     print(json.dumps({"device": device, "threads": torch.get_num_threads(), "versions": versions,
