@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 
 from teachkit.cache import ContiguousCache, ContiguousStep, LayerView, Step
@@ -144,12 +143,15 @@ def _known(step: Step) -> bool:
 
 def _warm_up(model: Decoder) -> None:
     """Steps at two lengths in two caches: what differs between them must have been compiled as variable."""
+    # Here, since to import the compiler takes as long as all of PyTorch, and few programs compile.
+    from torch._dynamo import config as compiler
+
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     config = model.config
     # The compiler takes sizes that are equal in the first call for the same size.
     others = {config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim, config.d_model}
     apart = [n for n in range(5, min(config.context, 20) + 1) if n not in others]
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    with compiler.patch(fail_on_recompile_limit_hit=True):
         for capacity in apart[-2:]:
             # Made outside, as generate() makes it: a tensor made in inference mode is of another kind.
             cache = ContiguousCache(config, 1, capacity, dtype=model.dtype, device=model.device)
