@@ -133,13 +133,13 @@ def test_times_are_those_of_the_stream():
         time.sleep(0.2)
         for i in range(3):
             event(handler, piece("x", [i], "length" if i == 2 else None))
-            time.sleep(0.1)
+            time.sleep(0.3)
         event(handler, "[DONE]")
 
     with server(slow) as (url, _):
         [one] = play(url, request(0.1))
     assert 0.2 <= one.ttft_s < one.ended_s - 0.1
-    assert one.tpot_s >= 0.1
+    assert one.tpot_s >= 0.2  # not 0.3: the first of three may have been read late
     assert one.first_s >= 0.3
     assert one.ended_s >= one.last_s + 0.1
 
@@ -198,10 +198,10 @@ def test_they_are_sent_when_they_come_in_any_order_of_the_file():
         good(handler, body)
 
     with server(answer) as (url, _):
-        late, early = play(url, request(0.4, 2), request(0.1, 1))
+        late, early = play(url, request(0.7, 2), request(0.1, 1))
     assert came[2] - came[1] >= 0.2
     assert early.first_s >= 0.1
-    assert late.first_s >= 0.4
+    assert late.first_s >= 0.7
 
 
 def test_it_shows_how_far_it_is():
@@ -336,11 +336,11 @@ def test_a_client_that_goes_away_hangs_up():
             gone.set()
 
     with server(answer) as (url, _):
-        [one] = play(url, request(cancel_s=0.3))
+        [one] = play(url, request(cancel_s=1.0))
         assert gone.wait(timeout=20)
     assert (one.finish, one.error, one.failed) == ("cancelled", "", False)
     assert 0 < one.n_tokens < 500
-    assert one.ended_s >= 0.3
+    assert one.ended_s >= 1.0
 
 
 def test_a_client_that_goes_away_while_nothing_comes():

@@ -243,10 +243,10 @@ def test_a_sampler_that_fails_ends_its_own_request(model, monkeypatch):
     assert good.finish == "length"
 
 
-def test_an_engine_that_is_closed_within_ends_the_replay():
+def test_an_engine_that_is_closed_within_ends_the_replay(served):
     """Requests that end by another hand than a step's are noticed; those still to come fail alone."""
-    engine = tk.Engine(tiny_model(), n_blocks=8, block_size=4)
-    asked = tuple(TraceRequest(at, 5, (1, 2)) for at in (0.0, 0.0, 1e-3))
-    played = replay(engine, Trace("", asked), show=lambda _: engine.close())
+    engine, clock = served()
+    asked = (request(0.0), request(0.0), request(1.0))
+    played = replay(engine, Trace("", asked), sleep=clock.sleep, show=lambda _: engine.close())
     assert [one.finish for one in played.outcomes] == ["cancelled", "cancelled", "error"]
     assert "closed" in played.outcomes[2].error
