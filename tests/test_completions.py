@@ -133,13 +133,13 @@ def test_times_are_those_of_the_stream():
         time.sleep(0.2)
         for i in range(3):
             event(handler, piece("x", [i], "length" if i == 2 else None))
-            time.sleep(0.3)
+            time.sleep(0.4)
         event(handler, "[DONE]")
 
     with server(slow) as (url, _):
         [one] = play(url, request(0.1))
     assert 0.2 <= one.ttft_s < one.ended_s - 0.1
-    assert one.tpot_s >= 0.2  # not 0.3: the first of three may have been read late
+    assert one.tpot_s >= 0.3  # room for a first token that is read late, not for 0.8 s by three
     assert one.first_s >= 0.3
     assert one.ended_s >= one.last_s + 0.1
 
