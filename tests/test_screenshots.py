@@ -36,6 +36,23 @@ def test_pieces_join_to_the_whole_page(browser, tmp_path):  # noqa: F811
 
 
 @pytest.mark.browser
+def test_pictures_far_down_are_waited_for(browser, tmp_path):  # noqa: F811
+    """Until each can be drawn: one that cannot be is an error, not a gap."""
+    drawn = Image.effect_noise((2000, 2000), 50).convert("RGB")
+    drawn.paste((9, 8, 7), (0, 0, 200, 2000))
+    drawn.save(tmp_path / "drawn.png")
+    page = tmp_path / "page.html"
+    far = '<p style="height: 6000px"><p><img src="{}.png" width="360" height="360" {}>'
+    lazy = 'loading="lazy" decoding="async"'  # as in the book
+    page.write_text(PAGE.format(bands=far.format("none", lazy)), encoding="utf-8")
+    with pytest.raises(pytest.importorskip("playwright.sync_api").Error, match="decode"):
+        screenshots.photograph(browser, page.as_uri(), theme="light", width=360, piece=1000)
+    page.write_text(PAGE.format(bands=far.format("drawn", lazy)), encoding="utf-8")
+    shots = screenshots.photograph(browser, page.as_uri(), theme="light", width=360, piece=1000)
+    assert shots[6].convert("RGB").getpixel((10, 200)) == (9, 8, 7)
+
+
+@pytest.mark.browser
 def test_a_run_writes_each_page_in_each_theme_and_width(tmp_path, browser):  # noqa: F811
     del browser  # skips where there is none
     made_book.make(tmp_path, pages_of_two=1)

@@ -48,11 +48,21 @@ STILL = """
 }
 """
 
+# A picture that is loaded once it comes into view is often not there yet when that view is photographed.
+PICTURES = """
+() => Promise.all([...document.images].map((image) => {
+  image.loading = 'eager';
+  return image.decode();
+}))
+"""
+
 
 def photograph(browser: Any, address: str, *, theme: str, width: int, piece: int) -> list[Image.Image]:
     """The page from top to bottom, in pictures of at most `piece` pixels of height.
 
     Seen through a window of that height and scrolled: a picture of a whole long page takes Chromium minutes.
+
+    Raises  playwright's Error: an image of the page cannot be loaded
     """
     context = browser.new_context(
         viewport={"width": width, "height": piece}, color_scheme=theme, reduced_motion="reduce"
@@ -61,6 +71,7 @@ def photograph(browser: Any, address: str, *, theme: str, width: int, piece: int
         page = context.new_page()
         page.goto(address, wait_until="load")
         page.evaluate("() => document.fonts.ready.then(() => null)")
+        page.evaluate(PICTURES)
         page.evaluate(STILL)
         height = page.evaluate("() => document.documentElement.scrollHeight")
         found = []
